@@ -1,0 +1,229 @@
+"""The schema of ``manifest.json``: all that the runtime needs to know about a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.tensors import TensorSpec
+
+FORMAT_VERSION = 1
+
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(Strict):
+    """One file of the bundle, the manifest itself excepted."""
+
+    size: int = Field(ge=0, description="bytes")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class TensorEntry(Strict):
+    """One graph input or output; a free dimension is a name."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    meaning: str = ""
+
+    def spec(self) -> TensorSpec:
+        """The validated value type."""
+        return TensorSpec(name=self.name, dtype=self.dtype, shape=self.shape, meaning=self.meaning)
+
+
+class GraphEntry(Strict):
+    """One ONNX graph."""
+
+    file: str
+    lowering: str = Field(description="which operator set it was lowered to, e.g. ort-gqa")
+    opset: int
+    precision: Precision
+    exceptions: dict[str, str] = Field(
+        default_factory=dict, description="weights kept in another precision: name -> precision"
+    )
+    inputs: tuple[TensorEntry, ...]
+    outputs: tuple[TensorEntry, ...]
+
+
+class Segment(Strict):
+    """One array in a data file."""
+
+    file: str
+    offset: int = Field(ge=0)
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class WeightEntry(Strict):
+    """Where a weight lies, and how it is stored.
+
+    ``layout`` is ``plain`` (array as is), ``transposed`` (stored as in-features x out-features) or
+    ``blocks`` (MatMulNBits: unsigned values, low nibble first, w = scale * (q - zero)).
+    """
+
+    layout: Literal["plain", "transposed", "blocks"]
+    bits: int | None = None
+    block_size: int | None = None
+    values: Segment
+    scales: Segment | None = None
+    zeros: Segment | None = Field(
+        default=None, description="packed zero points; absent means 2^(bits-1)"
+    )
+
+
+class ImageSpec(Strict):
+    """From a picture to the vision encoder's input: uint8 RGB ``(height, width, 3)``.
+
+    ``letterbox`` keeps the aspect ratio and fills with ``background``; ``stretch`` does not keep
+    it; ``crop`` keeps it and cuts what is over, centred.
+    """
+
+    height: int = Field(ge=1, le=8192)
+    width: int = Field(ge=1, le=8192)
+    fit: Literal["letterbox", "stretch", "crop"]
+    resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
+    background: tuple[int, int, int] = (255, 255, 255)
+    alpha: Literal["drop", "white"] = "drop"
+    follows: str = Field(default="", description="the processor whose pixels this reproduces")
+
+
+class VisualTokens(Strict):
+    """What one picture becomes in the prompt."""
+
+    count: int = Field(ge=0)
+    compressor: str
+    options: dict[str, str | int | float] = Field(default_factory=dict)
+
+
+class LabelPrompt(Strict):
+    """Perceive, then reason: the encoder's best labels are written into the prompt.
+
+    ``template`` holds ``{labels}``; each label is written as ``item`` with ``{name}`` and
+    ``{percent}``. Labels under ``min_probability`` are left out, the best one excepted.
+    """
+
+    file: str = Field(description="JSON list of class names, in the order of the scores")
+    output: str = Field(description="the vision graph's output with one probability per class")
+    top: int = Field(ge=1)
+    min_probability: float = Field(ge=0.0, le=1.0)
+    template: str
+    item: str
+
+
+class PromptSpec(Strict):
+    """How messages become tokens."""
+
+    chat_template: str | None = Field(
+        default="chat_template.jinja", description="None: the text is the prompt"
+    )
+    image_marker: str = Field(
+        default="<|image|>", description="stands for one picture in the rendered prompt"
+    )
+    system: str | None = Field(default=None, description="system turn when the caller gives none")
+    bos_token_id: int | None = None
+    add_bos: bool = False
+    stop_token_ids: tuple[int, ...]
+    labels: LabelPrompt | None = None
+
+
+class KVLayout(Strict):
+    """The KV cache: one key and one value buffer a layer, updated in place."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    capacity: int = Field(ge=1, description="tokens")
+    dtype: Literal["float32", "float16"]
+    layout: Literal["BNSH"] = "BNSH"
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that one token occupies over all layers."""
+        size = 4 if self.dtype == "float32" else 2
+        return 2 * self.layers * self.kv_heads * self.head_dim * size
+
+
+class SourceModel(Strict):
+    """Where the weights came from."""
+
+    name: str
+    family: str
+    sha256: str = Field(description="over the weight files, in the order of their names")
+    license: str
+    parts: dict[str, str] = Field(default_factory=dict, description="file -> sha256")
+
+
+class MemoryPlan(Strict):
+    """Bytes that a loaded bundle needs."""
+
+    weights: int
+    kv_cache: int
+    embedding: int
+
+
+class ParitySummary(Strict):
+    """The verdict of ``parity.json``."""
+
+    passed: bool
+    degraded: tuple[str, ...] = ()
+
+
+class Manifest(Strict):
+    """The whole of ``manifest.json``."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str
+    family: str
+    precision: Precision
+    source: SourceModel
+    exporter: dict[str, str] = Field(description="library -> version")
+    graphs: dict[str, GraphEntry]
+    decoder: DecoderSpec
+    weights: dict[str, WeightEntry]
+    image: ImageSpec | None = None
+    visual_tokens: VisualTokens | None = None
+    prompt: PromptSpec
+    kv: KVLayout
+    memory: MemoryPlan
+    parity: ParitySummary | None = None
+    licenses: tuple[str, ...] = ()
+    files: dict[str, FileEntry]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        if "decoder" not in self.graphs:
+            raise ValueError("a bundle needs a graph called 'decoder'")
+        if ("vision" in self.graphs) != (self.image is not None):
+            raise ValueError("a vision graph and an image specification go together")
+        named = {g.file for g in self.graphs.values()}
+        for weight in self.weights.values():
+            named |= {s.file for s in (weight.values, weight.scales, weight.zeros) if s}
+        if self.prompt.chat_template:
+            named.add(self.prompt.chat_template)
+        if self.prompt.labels:
+            named.add(self.prompt.labels.file)
+        if lost := sorted(named - self.files.keys()):
+            raise ValueError(f"named but not listed under files: {lost}")
+        return self
+
+    def canonical(self) -> bytes:
+        """JSON with sorted keys and no spaces: what the bundle id hashes."""
+        return json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        ).encode()
+
+    @property
+    def bundle_id(self) -> str:
+        """SHA-256 of the canonical manifest."""
+        return hashlib.sha256(self.canonical()).hexdigest()

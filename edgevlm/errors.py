@@ -1,0 +1,94 @@
+"""Every error edgevlm raises on purpose.
+
+::
+
+    EdgeVLMError
+    ├── ConfigError                  a config file or a combination of options
+    ├── ContractError (ValueError)   an argument that does not fit
+    │   ├── ImageError               a picture that cannot be taken
+    │   └── ContextOverflow          more tokens than the KV cache holds
+    ├── BundleError                  a bundle on disk
+    │   ├── BundleCorrupt            missing, extra or changed files; a path outside
+    │   ├── BundleVersion            written by an unknown format version
+    │   └── BundleExists             the target is already there
+    ├── BackendError                 an engine refused or failed
+    │   └── BackendUnavailable       what was asked for is not installed here
+    ├── SourceError                  a camera, file or stream
+    │   ├── SourceUnavailable        it cannot be opened
+    │   └── SourceStalled            it stopped delivering
+    └── ExportError                  checkpoint to bundle
+        ├── CheckpointError          missing, damaged or unknown weights
+        └── ParityError              the bundle does not agree with its source
+
+A message names what came, what was wanted and, where there is one, the remedy, in one line.
+"""
+
+from __future__ import annotations
+
+
+class EdgeVLMError(Exception):
+    """Base of every error that edgevlm raises on purpose."""
+
+
+class ConfigError(EdgeVLMError):
+    """A config file, or a combination of options, cannot be used."""
+
+
+class ContractError(EdgeVLMError, ValueError):
+    """An argument does not fit what the function takes."""
+
+
+class ImageError(ContractError):
+    """A picture is empty, undecodable or over the size cap."""
+
+
+class ContextOverflow(ContractError):
+    """A prompt, or a prompt and its answer, needs more tokens than the KV cache holds."""
+
+
+class BundleError(EdgeVLMError):
+    """A bundle on disk cannot be used."""
+
+
+class BundleCorrupt(BundleError):
+    """A bundle has a missing, extra or changed file, or names a path outside itself."""
+
+
+class BundleVersion(BundleError):
+    """A bundle was written by a format version that this release does not read."""
+
+
+class BundleExists(BundleError):
+    """The target of an export is already there and was not to be replaced."""
+
+
+class BackendError(EdgeVLMError):
+    """An engine refused a graph or failed while running it."""
+
+
+class BackendUnavailable(BackendError):
+    """The engine or provider that was asked for is not on this machine."""
+
+
+class SourceError(EdgeVLMError):
+    """A frame source failed."""
+
+
+class SourceUnavailable(SourceError):
+    """A frame source cannot be opened."""
+
+
+class SourceStalled(SourceError):
+    """A live source stopped delivering frames."""
+
+
+class ExportError(EdgeVLMError):
+    """A checkpoint cannot become a bundle."""
+
+
+class CheckpointError(ExportError):
+    """A checkpoint is missing, damaged or of an unknown kind."""
+
+
+class ParityError(ExportError):
+    """The exported graphs do not agree with the model they came from."""

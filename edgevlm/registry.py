@@ -1,0 +1,123 @@
+"""Names to implementations, found without importing any of them.
+
+Built-in names are a table of ``"module:attribute"``; third parties add theirs through the
+entry-point group ``edgevlm.<kind>``. Only the entry that is asked for gets imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from edgevlm.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One implementation: where it lives, what it is, what it needs."""
+
+    target: str
+    summary: str
+    needs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A kind of plug-in.
+
+    Args:
+        kind: plural noun, as in ``edgevlm list <kind>``.
+        entries: the built-in ones.
+    """
+
+    kind: str
+    entries: Mapping[str, Entry]
+
+    def known(self) -> dict[str, Entry]:
+        """Every name this installation knows, built-in ones first, third parties' after."""
+        found = dict(self.entries)
+        for point in entry_points(group=f"edgevlm.{self.kind}"):
+            summary = f"from {point.dist.name}" if point.dist is not None else "third party"
+            found.setdefault(point.name, Entry(point.value, summary))
+        return found
+
+    def resolve(self, name: str) -> Any:
+        """Import and return the implementation called ``name``.
+
+        Raises:
+            ConfigError: no such name; the message lists the known ones.
+        """
+        known = self.known()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(
+                f"unknown name {name!r} among the {self.kind}: {', '.join(known)}{hint}"
+            )
+        module, _, attribute = known[name].target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+BACKENDS = Registry(
+    "backends",
+    {
+        "ort-cpu": Entry(
+            "edgevlm.runtime.backends.ort_cpu:OrtCpuBackend",
+            "ONNX Runtime, CPU provider",
+            "onnxruntime (extra: cpu)",
+        ),
+    },
+)
+
+SOURCES = Registry(
+    "sources",
+    {
+        "v4l2": Entry(
+            "edgevlm.runtime.stream.sources.camera:CameraSource",
+            "USB or built-in camera: 0 or v4l2:///dev/video0",
+        ),
+        "rtsp": Entry(
+            "edgevlm.runtime.stream.sources.rtsp:RtspSource", "network camera: rtsp://, rtsps://"
+        ),
+        "file": Entry("edgevlm.runtime.stream.sources.video:VideoFileSource", "a video file"),
+        "images": Entry(
+            "edgevlm.runtime.stream.sources.images:ImageSource", "a folder or glob of images"
+        ),
+        "synthetic": Entry(
+            "edgevlm.runtime.stream.sources.synthetic:SyntheticSource",
+            "synthetic:?seed=1&fps=30&frames=300&size=1920x1080",
+        ),
+    },
+)
+
+SINKS = Registry(
+    "sinks",
+    {
+        "jsonl": Entry(
+            "edgevlm.runtime.stream.sinks.jsonl:JsonLinesSink", "one JSON object a line on stdout"
+        ),
+    },
+)
+
+COMPRESSORS = Registry(
+    "compressors",
+    {
+        "grid": Entry(
+            "edgevlm.export.compressors.grid:GridPool",
+            "average pooling of the patch grid to 1, 4, 9, 16 or 49 tokens",
+        ),
+    },
+)
+
+FAMILIES = Registry(
+    "families",
+    {
+        "llama": Entry("edgevlm.export.models.llama:FAMILY", "Llama, SmolLM2 (text)"),
+        "qwen2": Entry("edgevlm.export.models.qwen2:FAMILY", "Qwen2, Qwen2.5 (text)"),
+        "qwen3": Entry("edgevlm.export.models.qwen3:FAMILY", "Qwen3 (text)"),
+    },
+)

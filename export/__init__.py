@@ -1,0 +1,1 @@
+"""Offline half: a checkpoint in, a verified bundle out. Imports without torch."""

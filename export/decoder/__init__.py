@@ -1,0 +1,1 @@
+"""Decoders from weights: one shape description, one file per lowering."""

@@ -1,0 +1,182 @@
+"""Place one linear layer into a graph, in the precision that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from edgevlm.bundle.manifest import Precision, Segment, WeightEntry
+from edgevlm.errors import ConfigError
+from edgevlm.export.decoder.weights import WeightSource
+from edgevlm.export.graph import MS, GraphBuilder
+from edgevlm.export.quantize import (
+    BLOCK,
+    QuantBlocks,
+    quantize_asymmetric,
+    quantize_symmetric,
+    stack_rows,
+)
+from edgevlm.tensors import Array
+
+ACCURACY_INT8 = 4  # int8 activations: the only fast CPU path of MatMulNBits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionPlan:
+    """Which precision each weight gets.
+
+    Args:
+        default: of every linear layer.
+        symmetric: int4 without zero points.
+        overrides: glob pattern over canonical names -> precision; the first match wins.
+        accuracy_level: of MatMulNBits; 4 computes with int8 activations, 0 and 1 in float.
+    """
+
+    default: Precision
+    symmetric: bool = False
+    overrides: dict[str, Precision] = field(default_factory=dict)
+    accuracy_level: int = ACCURACY_INT8
+
+    def of(self, name: str) -> Precision:
+        """The precision of one weight, by its canonical name."""
+        for pattern, precision in self.overrides.items():
+            if fnmatchcase(name, pattern):
+                return precision
+        return self.default
+
+    @property
+    def float_dtype(self) -> str:
+        """Dtype of activations, norms and unquantised weights."""
+        return "float16" if self.default == "fp16" else "float32"
+
+
+class LinearWriter:
+    """Writes linear layers into one graph, and notes where each weight went.
+
+    Args:
+        graph: the graph being built.
+        source: the checkpoint.
+        plan: precisions.
+    """
+
+    def __init__(self, graph: GraphBuilder, source: WeightSource, plan: PrecisionPlan) -> None:
+        self._graph = graph
+        self._source = source
+        self._plan = plan
+        self.entries: dict[str, WeightEntry] = {}
+        self.exceptions: dict[str, str] = {}
+
+    def linear(
+        self, x: str, names: list[str], place: str, *, bias: bool = False, rows_first: bool = False
+    ) -> str:
+        """``x @ concat(weights).T (+ bias)``.
+
+        Args:
+            x: input value ``(..., in)``.
+            names: canonical names of one or more matrices over the same input, stacked.
+            place: where the node sits.
+            bias: add the matrices' biases.
+            rows_first: keep a float matrix as ``(out, in)`` (used where it is also looked up by
+                row); needs a two-dimensional ``x``.
+
+        Returns:
+            the name of the output value ``(..., sum of outs)``.
+        """
+        precision = self._precision(names)
+        label = place.replace("/", ".")
+        if precision in ("int8", "int4"):
+            y = self._quantized(x, names, place, label, precision)
+        else:
+            y = self._float(x, names, place, label, rows_first)
+        if bias:
+            stacked = np.concatenate([self._source.get(f"{n}.bias") for n in names])
+            name = f"{label}.bias"
+            self._graph.weight(name, stacked.astype(self._plan.float_dtype))
+            y = self._graph.node("Add", [y, name], place)
+        return y
+
+    def _precision(self, names: list[str]) -> Precision:
+        chosen = {self._plan.of(n) for n in names}
+        if len(chosen) != 1:
+            raise ConfigError(
+                f"{names} are computed together and need one precision, got {sorted(chosen)}"
+            )
+        precision = chosen.pop()
+        if precision in ("int8", "int4"):
+            if self._source.shape(f"{names[0]}.weight")[1] % BLOCK:
+                precision = "fp32"  # blocks must be whole; listed under exceptions
+        if precision != self._plan.default:
+            for name in names:
+                self.exceptions[name] = precision
+        return precision
+
+    def _float(self, x: str, names: list[str], place: str, label: str, rows_first: bool) -> str:
+        dtype = self._plan.float_dtype
+        matrix = _stack([self._source.get(f"{n}.weight") for n in names]).astype(dtype)
+        stored = matrix if rows_first else np.ascontiguousarray(matrix.T)
+        weight = f"{label}.weight"
+        segment = self._graph.data.write(stored)
+        self._graph.weight_at(weight, segment)
+        self.entries[label] = WeightEntry(
+            layout="plain" if rows_first else "transposed", values=segment
+        )
+        if rows_first:
+            return self._graph.node("Gemm", [x, weight], place, transB=1)
+        return self._graph.node("MatMul", [x, weight], place)
+
+    def _quantized(
+        self, x: str, names: list[str], place: str, label: str, precision: Precision
+    ) -> str:
+        blocks = stack_rows([self._blocks(n, precision) for n in names])
+        segments = self.write_blocks(label, blocks)
+        inputs = [x, f"{label}.values", f"{label}.scales"]
+        if segments.zeros is not None:
+            inputs.append(f"{label}.zeros")
+        return self._graph.node(
+            "MatMulNBits",
+            inputs,
+            place,
+            domain=MS,
+            K=blocks.in_features,
+            N=len(blocks.values),
+            bits=blocks.bits,
+            block_size=blocks.block_size,
+            accuracy_level=self._plan.accuracy_level,
+        )
+
+    def write_blocks(self, label: str, blocks: QuantBlocks) -> WeightEntry:
+        """Write a quantised matrix to the data file, once, and declare its tensors."""
+
+        def place(name: str, value: Array) -> Segment:
+            segment = self._graph.data.write(value)
+            self._graph.weight_at(f"{label}.{name}", segment)
+            return segment
+
+        zeros = blocks.packed_zeros()
+        entry = WeightEntry(
+            layout="blocks",
+            bits=blocks.bits,
+            block_size=blocks.block_size,
+            values=place("values", blocks.packed_values()),
+            scales=place("scales", blocks.scales),
+            zeros=None if zeros is None else place("zeros", zeros),
+        )
+        self.entries[label] = entry
+        return entry
+
+    def _blocks(self, name: str, precision: Precision) -> QuantBlocks:
+        bits = 4 if precision == "int4" else 8
+        asymmetric = bits == 4 and not self._plan.symmetric
+        stored = self._source.blocks(f"{name}.weight")
+        if stored is not None and stored.bits == bits and (stored.zeros is not None) == asymmetric:
+            return stored
+        matrix = self._source.get(f"{name}.weight")
+        if asymmetric:
+            return quantize_asymmetric(matrix, bits)
+        return quantize_symmetric(matrix, bits)
+
+
+def _stack(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,38 @@
+"""Rotary position tables."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgevlm.bundle.decoder import DecoderSpec, RopeScaling
+from edgevlm.tensors import Array, Float32
+
+
+def rope_tables(spec: DecoderSpec, positions: int) -> tuple[Float32, Float32]:
+    """Cosine and sine of every angle, computed in float64.
+
+    Returns:
+        two float32 arrays ``(positions, head_dim / 2)``.
+
+    Source: RoFormer (Su et al., 2021), section 3.2.2, equation 15.
+    """
+    exponents = np.arange(0, spec.head_dim, 2, dtype=np.float64) / spec.head_dim
+    frequencies = spec.rope_theta**-exponents
+    if spec.rope_scaling is not None:
+        frequencies = _scaled(frequencies, spec.rope_scaling)
+    angles = np.outer(np.arange(positions, dtype=np.float64), frequencies)
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def _scaled(frequencies: Array, scaling: RopeScaling) -> Array:
+    if scaling.type == "linear":
+        return frequencies / scaling.factor
+    wavelengths = 2 * math.pi / frequencies
+    turns = scaling.original_max_positions / wavelengths
+    blend = (turns - scaling.low_freq_factor) / (
+        scaling.high_freq_factor - scaling.low_freq_factor
+    )
+    blend = np.clip(blend, 0.0, 1.0)
+    return frequencies * (blend + (1 - blend) / scaling.factor)

@@ -1,0 +1,101 @@
+"""What one model family must say of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgevlm.bundle.decoder import DecoderSpec, RopeScaling
+from edgevlm.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFamily:
+    """A decoder-only language model of transformers.
+
+    Args:
+        model_type: as in ``config.json``.
+        prefixes: tried before canonical weight names.
+        qkv_bias: True or False where the family decides, None where ``attention_bias`` does.
+        o_bias: likewise.
+        mlp_bias: likewise, of ``mlp_bias``.
+        qk_norm: RMSNorm over each query and key head.
+    """
+
+    model_type: str
+    prefixes: tuple[str, ...] = ("model.", "")
+    qkv_bias: bool | None = None
+    o_bias: bool | None = None
+    mlp_bias: bool | None = None
+    qk_norm: bool = False
+
+    def spec(self, config: Mapping[str, Any]) -> DecoderSpec:
+        """The decoder's shape from a parsed ``config.json``.
+
+        Raises:
+            CheckpointError: a key is missing, or asks for something that is not lowered yet
+                (sliding windows, another activation, an unknown rope scaling).
+        """
+        if config.get("use_sliding_window"):
+            raise CheckpointError(f"{self.model_type}: sliding-window attention is not supported")
+        if config.get("hidden_act", "silu") != "silu":
+            raise CheckpointError(
+                f"{self.model_type}: activation {config['hidden_act']!r} is not supported, only "
+                "'silu'"
+            )
+        attention_bias = bool(config.get("attention_bias", False))
+        rope = rope_parameters(config)
+        try:
+            heads = int(config["num_attention_heads"])
+            hidden = int(config["hidden_size"])
+            return DecoderSpec(
+                hidden_size=hidden,
+                intermediate_size=int(config["intermediate_size"]),
+                num_layers=int(config["num_hidden_layers"]),
+                num_heads=heads,
+                num_kv_heads=int(config.get("num_key_value_heads") or heads),
+                head_dim=int(config.get("head_dim") or hidden // heads),
+                vocab_size=int(config["vocab_size"]),
+                max_positions=int(config.get("max_position_embeddings", 2048)),
+                norm_eps=float(config.get("rms_norm_eps", 1e-6)),
+                rope_theta=float(rope.get("rope_theta", 10000.0)),
+                rope_scaling=_scaling(self.model_type, rope),
+                tied_head=bool(config.get("tie_word_embeddings", False)),
+                qkv_bias=attention_bias if self.qkv_bias is None else self.qkv_bias,
+                o_bias=attention_bias if self.o_bias is None else self.o_bias,
+                mlp_bias=bool(config.get("mlp_bias", False))
+                if self.mlp_bias is None
+                else self.mlp_bias,
+                qk_norm=self.qk_norm,
+            )
+        except KeyError as exc:
+            raise CheckpointError(f"config.json of {self.model_type} lacks {exc}") from exc
+        except (ValidationError, ValueError, TypeError) as exc:
+            raise CheckpointError(f"config.json of {self.model_type}: {exc}") from exc
+
+
+def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Rotary settings, from the new key ``rope_parameters`` or the old ones."""
+    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    rope.setdefault("rope_theta", config.get("rope_theta", 10000.0))
+    return rope
+
+
+def _scaling(model_type: str, rope: Mapping[str, Any]) -> RopeScaling | None:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind == "linear":
+        return RopeScaling(type="linear", factor=float(rope["factor"]))
+    if kind == "llama3":
+        return RopeScaling(
+            type="llama3",
+            factor=float(rope["factor"]),
+            low_freq_factor=float(rope["low_freq_factor"]),
+            high_freq_factor=float(rope["high_freq_factor"]),
+            original_max_positions=int(rope["original_max_position_embeddings"]),
+        )
+    raise CheckpointError(f"{model_type}: rope type {kind!r} is not supported")

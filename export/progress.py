@@ -1,0 +1,25 @@
+"""How long work tells how far it is, without knowing who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts steps of a known total.
+
+    Args:
+        total: how many steps there will be.
+        report: called after each with ``(done, total, what)``; the default says nothing.
+    """
+
+    total: int
+    report: Callable[[int, int, str], None] = lambda _done, _total, _what: None
+    done: int = 0
+
+    def step(self, what: str) -> None:
+        """One step is done."""
+        self.done = min(self.done + 1, self.total)
+        self.report(self.done, self.total, what)

@@ -1,0 +1,199 @@
+"""Weight-only block quantisation in the layout of ONNX Runtime's MatMulNBits.
+
+A matrix ``(out, in)`` is cut along its input axis into blocks of ``block_size``; a value is
+``scale * (q - zero)`` with unsigned ``q`` of ``bits`` bits, packed low nibble first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevlm.errors import ContractError
+from edgevlm.tensors import Float32
+
+UInt8 = NDArray[np.uint8]
+BLOCK = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class QuantBlocks:
+    """A quantised matrix.
+
+    Args:
+        bits: 4 or 8.
+        values: uint8 ``(out, blocks, block_size)``, one value a byte, in [0, 2^bits).
+        scales: float32 ``(out, blocks)``.
+        zeros: uint8 ``(out, blocks)``, or None for ``2^(bits-1)`` everywhere.
+    """
+
+    bits: int
+    values: UInt8
+    scales: Float32
+    zeros: UInt8 | None
+
+    @property
+    def block_size(self) -> int:
+        """Values that share one scale."""
+        return int(self.values.shape[2])
+
+    @property
+    def in_features(self) -> int:
+        """Width of the matrix; blocks are whole."""
+        return int(self.values.shape[1] * self.values.shape[2])
+
+    def take_rows(self, rows: NDArray[np.int64]) -> QuantBlocks:
+        """The same matrix with its rows in another order, without loss."""
+        return QuantBlocks(
+            bits=self.bits,
+            values=self.values[rows],
+            scales=self.scales[rows],
+            zeros=None if self.zeros is None else self.zeros[rows],
+        )
+
+    def packed_values(self) -> UInt8:
+        """uint8 ``(out, blocks, block_size * bits / 8)``, low nibble first."""
+        return self.values if self.bits == 8 else _pack_nibbles(self.values)
+
+    def packed_zeros(self) -> UInt8 | None:
+        """uint8 ``(out, ceil(blocks * bits / 8))``, or None."""
+        if self.zeros is None or self.bits == 8:
+            return self.zeros
+        odd = self.zeros.shape[1] % 2
+        return _pack_nibbles(np.pad(self.zeros, ((0, 0), (0, odd))))
+
+    def dequantize(self) -> Float32:
+        """The matrix that a kernel sees: float32 ``(out, in)``."""
+        zeros: UInt8 | int = 1 << (self.bits - 1)
+        if self.zeros is not None:
+            zeros = self.zeros[:, :, None]
+        centred = self.values.astype(np.float32) - np.asarray(zeros, np.float32)
+        return (centred * self.scales[:, :, None]).reshape(self.values.shape[0], -1)
+
+
+def _pack_nibbles(values: UInt8) -> UInt8:
+    packed: UInt8 = values[..., 0::2] | values[..., 1::2] << 4
+    return packed
+
+
+def stack_rows(parts: list[QuantBlocks]) -> QuantBlocks:
+    """Several matrices over the same input as one; all must share bits, width and kind."""
+    zeros = [p.zeros for p in parts]
+    mixed = {(p.bits, p.in_features, p.zeros is None) for p in parts}
+    if len(mixed) != 1:
+        raise ContractError(f"cannot stack differently quantised matrices: {sorted(mixed)}")
+    return QuantBlocks(
+        bits=parts[0].bits,
+        values=np.concatenate([p.values for p in parts]),
+        scales=np.concatenate([p.scales for p in parts]),
+        zeros=None if zeros[0] is None else np.concatenate([z for z in zeros if z is not None]),
+    )
+
+
+def _blocks_of(matrix: Float32, block_size: int) -> Float32:
+    rows, width = matrix.shape
+    if width % block_size:
+        raise ContractError(
+            f"in-features {width} is not a multiple of the block size {block_size}; "
+            "keep this weight in fp32"
+        )
+    return matrix.reshape(rows, width // block_size, block_size)
+
+
+def _best(
+    blocks: Float32,
+    candidates: list[tuple[Float32, Float32]],
+    top: int,
+) -> tuple[UInt8, Float32, Float32]:
+    """Of several (scale, zero) choices per block, the one with the least squared error."""
+    best_q = np.zeros(blocks.shape, np.uint8)
+    best_scale, best_zero = (np.zeros(blocks.shape[:2], np.float32) for _ in range(2))
+    best_error = np.full(blocks.shape[:2], np.inf, np.float32)
+    for scale, zero in candidates:
+        safe = np.where(scale == 0, np.float32(1), scale)
+        q = np.clip(np.rint(blocks / safe[..., None]) + zero[..., None], 0, top)
+        error = np.square((q - zero[..., None]) * scale[..., None] - blocks).sum(-1)
+        better = error < best_error
+        best_error = np.where(better, error, best_error)
+        best_scale = np.where(better, scale, best_scale)
+        best_zero = np.where(better, zero, best_zero)
+        np.copyto(best_q, q.astype(np.uint8), where=better[..., None])
+    return best_q, best_scale, best_zero
+
+
+_SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.84)
+_ROWS_AT_ONCE = 2048
+
+
+def quantize_asymmetric(matrix: Float32, bits: int = 4, block_size: int = BLOCK) -> QuantBlocks:
+    """Round to nearest with an integer zero point per block.
+
+    Per block the range is shrunk in a few steps and the choice with the least squared error kept
+    (clipping outliers costs less than a coarse grid). Zero is always on the grid.
+
+    Args:
+        matrix: float32 ``(out, in)``, ``in`` a multiple of ``block_size``.
+        bits: 4 or 8.
+        block_size: values per scale.
+    """
+    top = (1 << bits) - 1
+
+    def choices(blocks: Float32) -> list[tuple[Float32, Float32]]:
+        low = np.minimum(blocks.min(-1), 0)
+        high = np.maximum(blocks.max(-1), 0)
+        found = []
+        for shrink in _SHRINK:
+            scale = ((high - low) * np.float32(shrink / top)).astype(np.float32)
+            safe = np.where(scale == 0, np.float32(1), scale)
+            exact = -low * np.float32(shrink) / safe
+            zeros = (np.rint(exact),) if shrink == 1.0 else (np.floor(exact), np.ceil(exact))
+            found += [(scale, np.clip(z, 0, top).astype(np.float32)) for z in zeros]
+        return found
+
+    values, scales, zeros = [], [], []
+    for start in range(0, len(matrix), _ROWS_AT_ONCE):
+        blocks = _blocks_of(matrix[start : start + _ROWS_AT_ONCE], block_size)
+        q, scale, zero = _best(blocks, choices(blocks), top)
+        values.append(q)
+        scales.append(scale)
+        zeros.append(zero.astype(np.uint8))
+    return QuantBlocks(
+        bits=bits,
+        values=np.concatenate(values),
+        scales=np.concatenate(scales),
+        zeros=np.concatenate(zeros),
+    )
+
+
+def quantize_symmetric(matrix: Float32, bits: int, block_size: int = BLOCK) -> QuantBlocks:
+    """Round to nearest around zero: the zero point is ``2^(bits-1)`` everywhere.
+
+    The value of largest magnitude sets the scale with its own sign, so that it can use the one
+    extra step that unsigned storage has on one side.
+
+    Args:
+        matrix: float32 ``(out, in)``, ``in`` a multiple of ``block_size``.
+        bits: 4 or 8.
+        block_size: values per scale.
+    """
+    half = 1 << (bits - 1)
+    steps = _SHRINK if bits == 4 else (1.0,)
+
+    def choices(blocks: Float32) -> list[tuple[Float32, Float32]]:
+        peak = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
+        zero = np.full(peak.shape, half, np.float32)
+        return [(-peak * np.float32(s / half), zero) for s in steps] + [
+            (np.abs(peak) * np.float32(s / (half - 1)), zero) for s in steps
+        ]
+
+    values, scales = [], []
+    for start in range(0, len(matrix), _ROWS_AT_ONCE):
+        blocks = _blocks_of(matrix[start : start + _ROWS_AT_ONCE], block_size)
+        q, scale, _ = _best(blocks, choices(blocks), 2 * half - 1)
+        values.append(q)
+        scales.append(scale)
+    return QuantBlocks(
+        bits=bits, values=np.concatenate(values), scales=np.concatenate(scales), zeros=None
+    )

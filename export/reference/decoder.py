@@ -1,0 +1,119 @@
+"""A decoder-only language model in plain float32 numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.export.decoder.weights import WeightSource
+from edgevlm.tensors import Float32
+
+
+class NumpyDecoder:
+    """Computes logits position by position, keys and values kept.
+
+    Args:
+        spec: shape of the model.
+        source: the checkpoint; every weight is read once and kept as float32.
+
+    Source: Llama (Touvron et al., 2023) section 2.2 for the block; RoFormer equation 34 for the
+    rotation of half-split pairs.
+    """
+
+    def __init__(self, spec: DecoderSpec, source: WeightSource) -> None:
+        self._spec = spec
+        self._source = source
+        self._kept: dict[str, Float32] = {}
+        self._keys: list[Float32] = []
+        self._values: list[Float32] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every position."""
+        empty = np.zeros((self._spec.num_kv_heads, 0, self._spec.head_dim), np.float32)
+        self._keys = [empty] * self._spec.num_layers
+        self._values = [empty] * self._spec.num_layers
+
+    def _weight(self, name: str) -> Float32:
+        if name not in self._kept:
+            self._kept[name] = self._source.get(name)
+        return self._kept[name]
+
+    def embed(self, token_ids: list[int]) -> Float32:
+        """Embedding rows, float32 ``(tokens, hidden_size)``."""
+        return self._weight("embed_tokens.weight")[token_ids]
+
+    def forward(self, embeds: Float32) -> Float32:
+        """Append ``embeds`` and give the logits at each of them.
+
+        Args:
+            embeds: float32 ``(tokens, hidden_size)``.
+
+        Returns:
+            float32 ``(tokens, vocab_size)``.
+        """
+        spec, x = self._spec, embeds
+        for i in range(spec.num_layers):
+            base = f"layers.{i}"
+            x = x + self._attention(i, self._norm(x, f"{base}.input_layernorm"))
+            h = self._norm(x, f"{base}.post_attention_layernorm")
+            gate = self._linear(h, f"{base}.mlp.gate_proj", spec.mlp_bias)
+            up = self._linear(h, f"{base}.mlp.up_proj", spec.mlp_bias)
+            with np.errstate(over="ignore"):
+                active = gate / (1 + np.exp(-gate)) * up
+            x = x + self._linear(active, f"{base}.mlp.down_proj", spec.mlp_bias)
+        head = "embed_tokens" if spec.tied_head else "lm_head"
+        return self._linear(self._norm(x, "norm"), head)
+
+    def _linear(self, x: Float32, name: str, bias: bool = False) -> Float32:
+        y = x @ self._weight(f"{name}.weight").T
+        return y + self._weight(f"{name}.bias") if bias else y
+
+    def _norm(self, x: Float32, name: str) -> Float32:
+        variance = np.mean(np.square(x), axis=-1, keepdims=True)
+        scaled: Float32 = x / np.sqrt(variance + np.float32(self._spec.norm_eps))
+        return scaled * self._weight(f"{name}.weight")
+
+    def _heads(self, x: Float32, name: str, count: int) -> Float32:
+        y = self._linear(x, name, self._spec.qkv_bias)
+        return y.reshape(len(x), count, self._spec.head_dim).swapaxes(0, 1)
+
+    def _attention(self, i: int, x: Float32) -> Float32:
+        spec, base = self._spec, f"layers.{i}.self_attn"
+        q = self._heads(x, f"{base}.q_proj", spec.num_heads)
+        k = self._heads(x, f"{base}.k_proj", spec.num_kv_heads)
+        v = self._heads(x, f"{base}.v_proj", spec.num_kv_heads)
+        if spec.qk_norm:
+            q, k = self._norm(q, f"{base}.q_norm"), self._norm(k, f"{base}.k_norm")
+        past = self._keys[i].shape[1]
+        positions = np.arange(past, past + len(x))
+        k = np.concatenate([self._keys[i], self._rotate(k, positions)], axis=1)
+        v = np.concatenate([self._values[i], v], axis=1)
+        self._keys[i], self._values[i] = k, v
+        group = spec.num_heads // spec.num_kv_heads
+        k, v = np.repeat(k, group, axis=0), np.repeat(v, group, axis=0)
+        scores = self._rotate(q, positions) @ k.swapaxes(1, 2) / np.sqrt(np.float32(spec.head_dim))
+        future = np.arange(k.shape[1])[None, :] > positions[:, None]
+        scores = np.where(future, -np.inf, scores)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        mixed = (weights.astype(np.float32) @ v).swapaxes(0, 1).reshape(len(x), -1)
+        return self._linear(mixed, f"{base}.o_proj", spec.o_bias)
+
+    def _rotate(self, x: Float32, positions: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Float32:
+        half = self._spec.head_dim // 2
+        frequencies = self._spec.rope_theta ** (-np.arange(half, dtype=np.float64) / half)
+        scaling = self._spec.rope_scaling
+        if scaling is not None:
+            slow = frequencies / scaling.factor
+            if scaling.type == "linear":
+                frequencies = slow
+            else:
+                turns = scaling.original_max_positions * frequencies / (2 * np.pi)
+                low, high = scaling.low_freq_factor, scaling.high_freq_factor
+                mix = np.clip((turns - low) / (high - low), 0, 1)
+                frequencies = (1 - mix) * slow + mix * frequencies
+        angles = positions[:, None] * frequencies[None, :]
+        cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        first, second = x[..., :half], x[..., half:]
+        return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -1,0 +1,92 @@
+"""What the model room asks of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edgevlm.tensors import Array, TensorSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Settings that every backend understands.
+
+    Args:
+        threads: intra-op threads; 0 leaves the choice to the engine (physical cores).
+        spin: let idle workers spin between operators. Faster alone on the machine, slower when
+            a camera or another process shares the cores.
+    """
+
+    threads: int = 0
+    spin: bool = True
+
+
+class StatefulGraph(Protocol):
+    """A graph whose state (a KV cache) stays in place between calls. One caller at a time."""
+
+    def run(self, feeds: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Run once on ``feeds``; outputs named in ``shapes`` are written to reused buffers."""
+        ...
+
+    def output(self, name: str) -> Array:
+        """The last value of an output, valid until the next ``run``."""
+        ...
+
+    def close(self) -> None:
+        """Release the state; may be called twice."""
+        ...
+
+
+class Graph(Protocol):
+    """One exported graph, loaded. Not thread-safe: one per worker."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What it takes."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What it gives."""
+        ...
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once.
+
+        Raises:
+            ContractError: a missing, unknown or ill-shaped input, by name.
+            BackendError: the engine failed.
+        """
+        ...
+
+    def bind(self, state: Mapping[str, str]) -> StatefulGraph:
+        """Give ``state`` (output name -> input name) buffers that both sides share, zeroed."""
+        ...
+
+    def close(self) -> None:
+        """Release the graph; may be called twice."""
+        ...
+
+
+class Backend(Protocol):
+    """Loads graphs on one device."""
+
+    @property
+    def name(self) -> str:
+        """The registry name, as events report it."""
+        ...
+
+    def load(self, graph: Path) -> Graph:
+        """Load an ONNX graph.
+
+        Raises:
+            BackendError: the engine refuses it.
+        """
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Library -> version, for reports."""
+        ...

@@ -1,0 +1,1 @@
+"""From frames to events: sources, gates, hand-over, the pipeline and its accounting."""
