@@ -1,0 +1,114 @@
+"""edgevlm: from a checkpoint to a verified bundle, from a frame to an answer.
+
+Names are imported when they are first used, so that ``import edgevlm`` stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgevlm.answer import Answer, Timing, TokenCounts
+    from edgevlm.errors import (
+        BackendError,
+        BackendUnavailable,
+        BundleCorrupt,
+        BundleError,
+        BundleExists,
+        BundleVersion,
+        CheckpointError,
+        ConfigError,
+        ContextOverflow,
+        ContractError,
+        EdgeVLMError,
+        ExportError,
+        ImageError,
+        ParityError,
+        SourceError,
+        SourceStalled,
+        SourceUnavailable,
+    )
+    from edgevlm.event import AnswerEvent, FaultEvent, SummaryEvent
+    from edgevlm.frame import Frame
+    from edgevlm.runtime.model.load import load
+    from edgevlm.runtime.model.vision import Encoded
+    from edgevlm.runtime.model.vlm import Vlm
+    from edgevlm.runtime.stream.run import run
+    from edgevlm.tensors import TensorSpec
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "edgevlm.answer": ("Answer", "Timing", "TokenCounts"),
+    "edgevlm.errors": (
+        "BackendError",
+        "BackendUnavailable",
+        "BundleCorrupt",
+        "BundleError",
+        "BundleExists",
+        "BundleVersion",
+        "CheckpointError",
+        "ConfigError",
+        "ContextOverflow",
+        "ContractError",
+        "EdgeVLMError",
+        "ExportError",
+        "ImageError",
+        "ParityError",
+        "SourceError",
+        "SourceStalled",
+        "SourceUnavailable",
+    ),
+    "edgevlm.event": ("AnswerEvent", "FaultEvent", "SummaryEvent"),
+    "edgevlm.frame": ("Frame",),
+    "edgevlm.runtime.model.load": ("load",),
+    "edgevlm.runtime.model.vision": ("Encoded",),
+    "edgevlm.runtime.model.vlm": ("Vlm",),
+    "edgevlm.runtime.stream.run": ("run",),
+    "edgevlm.tensors": ("TensorSpec",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Answer",
+    "AnswerEvent",
+    "BackendError",
+    "BackendUnavailable",
+    "BundleCorrupt",
+    "BundleError",
+    "BundleExists",
+    "BundleVersion",
+    "CheckpointError",
+    "ConfigError",
+    "ContextOverflow",
+    "ContractError",
+    "EdgeVLMError",
+    "Encoded",
+    "ExportError",
+    "FaultEvent",
+    "Frame",
+    "ImageError",
+    "ParityError",
+    "SourceError",
+    "SourceStalled",
+    "SourceUnavailable",
+    "SummaryEvent",
+    "TensorSpec",
+    "Timing",
+    "TokenCounts",
+    "Vlm",
+    "__version__",
+    "load",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'edgevlm' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

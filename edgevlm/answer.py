@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgevlm.errors import ContractError
@@ -68,9 +68,8 @@ class Answer:
         tokens: counts.
         backend: which backend answered.
         answer: the parsed object, where a schema was given.
-        confidence: mean probability of the generated tokens in [0, 1]; None if none was generated.
-        labels: class names and probabilities that the encoder saw, best first; empty for
-            models without a class head.
+        confidence: geometric mean of the generated tokens' probabilities, in [0, 1]; None if no
+            token was generated.
     """
 
     text: str
@@ -81,7 +80,6 @@ class Answer:
     backend: str
     answer: Mapping[str, Any] | None = None
     confidence: float | None = None
-    labels: tuple[tuple[str, float], ...] = field(default=())
 
     def __post_init__(self) -> None:
         if self.confidence is not None and not 0.0 <= self.confidence <= 1.0:

@@ -176,7 +176,8 @@ class GgufFile:
             return None
         heads = count // self.spec.head_dim
         order = np.arange(count).reshape(heads, self.spec.head_dim // 2, 2)
-        return order.swapaxes(1, 2).reshape(-1)
+        flat: NDArray[np.int64] = order.swapaxes(1, 2).reshape(-1)
+        return flat
 
 
 def _half(raw: Array) -> Float32:

@@ -146,11 +146,10 @@ class GraphBuilder:
             dims=segment.shape,
             data_location=TensorProto.EXTERNAL,
         )
-        size = int(np.prod(segment.shape, dtype=np.int64)) * np.dtype(segment.dtype).itemsize
         for key, value in (
             ("location", segment.file),
             ("offset", str(segment.offset)),
-            ("length", str(size)),
+            ("length", str(segment.nbytes)),
         ):
             tensor.external_data.add(key=key, value=value)
         self._initializers[name] = tensor

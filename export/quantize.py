@@ -66,10 +66,10 @@ class QuantBlocks:
 
     def dequantize(self) -> Float32:
         """The matrix that a kernel sees: float32 ``(out, in)``."""
-        zeros: UInt8 | int = 1 << (self.bits - 1)
+        zeros = np.full(self.scales.shape, 1 << (self.bits - 1), np.uint8)
         if self.zeros is not None:
-            zeros = self.zeros[:, :, None]
-        centred = self.values.astype(np.float32) - np.asarray(zeros, np.float32)
+            zeros = self.zeros
+        centred = self.values.astype(np.float32) - zeros.astype(np.float32)[:, :, None]
         return (centred * self.scales[:, :, None]).reshape(self.values.shape[0], -1)
 
 

@@ -120,7 +120,7 @@ def _view(tensor: _Tensor, flat: Array) -> Array:
     if min((0, *tensor.strides, *tensor.shape)) < 0 or last >= flat.size:
         raise pickle.UnpicklingError("a tensor reaches over its storage")
     steps = tuple(s * flat.itemsize for s in tensor.strides)
-    view = np.lib.stride_tricks.as_strided(
+    view: Array = np.lib.stride_tricks.as_strided(
         flat[tensor.offset :], tensor.shape, steps, writeable=False
     )
     return view.copy()

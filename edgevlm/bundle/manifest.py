@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.tensors import TensorSpec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 
@@ -63,6 +65,11 @@ class Segment(Strict):
     offset: int = Field(ge=0)
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the array occupies."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 class WeightEntry(Strict):

@@ -64,11 +64,10 @@ class Bundle:
             BundleCorrupt: the segment reaches over the end of its file.
         """
         path = self.path(segment.file)
-        dtype = np.dtype(segment.dtype)
-        end = segment.offset + dtype.itemsize * int(np.prod(segment.shape, dtype=np.int64))
+        end = segment.offset + segment.nbytes
         if end > path.stat().st_size:
             raise BundleCorrupt(f"{path}: an array ends at byte {end}, behind the end of the file")
-        return np.memmap(path, dtype, "r", segment.offset, segment.shape)
+        return np.memmap(path, segment.dtype, "r", segment.offset, segment.shape)
 
 
 def read_manifest(root: Path) -> Manifest:

@@ -66,7 +66,7 @@ class NumpyDecoder:
         return self._linear(self._norm(x, "norm"), head)
 
     def _linear(self, x: Float32, name: str, bias: bool = False) -> Float32:
-        y = x @ self._weight(f"{name}.weight").T
+        y: Float32 = x @ self._weight(f"{name}.weight").T
         return y + self._weight(f"{name}.bias") if bias else y
 
     def _norm(self, x: Float32, name: str) -> Float32:
@@ -76,7 +76,8 @@ class NumpyDecoder:
 
     def _heads(self, x: Float32, name: str, count: int) -> Float32:
         y = self._linear(x, name, self._spec.qkv_bias)
-        return y.reshape(len(x), count, self._spec.head_dim).swapaxes(0, 1)
+        heads: Float32 = y.reshape(len(x), count, self._spec.head_dim).swapaxes(0, 1)
+        return heads
 
     def _attention(self, i: int, x: Float32) -> Float32:
         spec, base = self._spec, f"layers.{i}.self_attn"

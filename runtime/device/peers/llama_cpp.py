@@ -8,6 +8,7 @@ place; everything that is not stated in the options stays as the library default
 from __future__ import annotations
 
 import argparse
+import ctypes
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +33,7 @@ class LlamaCpp:
         lib = protocol.require("llama_cpp")
         self._lib = lib
         self.version = version("llama-cpp-python")
-        self._quiet = lib.llama_log_callback(lambda level, text, data: None)
+        self._quiet = lib.llama_log_callback(lambda *_: None)
         lib.llama_log_set(self._quiet, None)
         lib.llama_backend_init()
 
@@ -67,16 +68,15 @@ class LlamaCpp:
 
     def _describe(self) -> str:
         """Return the library's words for the model, such as ``llama ?B Q4_1``."""
-        text = self._lib.ctypes.create_string_buffer(256)
-        self._lib.llama_model_desc(self._model, text, 256)
-        return str(text.value.decode())
+        text = ctypes.create_string_buffer(256)
+        self._lib.llama_model_desc(self._model, text, len(text))
+        return text.value.decode()
 
-    def _decode(self, batch: Any) -> int:
-        """Run a batch and return the likeliest next token."""
+    def _decode(self, batch: Any) -> None:
+        """Run a batch."""
         status = self._lib.llama_decode(self._context, batch)
         if status != 0:
             raise BackendError(f"llama_decode failed with status {status}")
-        return self._choose()
 
     def _choose(self) -> int:
         """Return the id of the largest of the last logits."""
@@ -94,20 +94,16 @@ class LlamaCpp:
         tokens = []
 
         start = perf_counter()
-        status = lib.llama_decode(self._context, batch)
+        self._decode(batch)
         prefilled = perf_counter()
-        if status != 0:
-            raise BackendError(f"llama_decode failed with status {status}")
-        token = self._choose()
+        tokens.append(self._choose())
         first = perf_counter()
-        tokens.append(token)
-        begin = perf_counter()
         for _ in range(steps):
-            one[0] = token
-            token = self._decode(step)
-            tokens.append(token)
+            one[0] = tokens[-1]
+            self._decode(step)
+            tokens.append(self._choose())
         end = perf_counter()
-        return protocol.Timing(prefilled - start, first - start, end - begin, tokens)
+        return protocol.Timing(prefilled - start, first - start, end - first, tokens)
 
 
 def main() -> int:

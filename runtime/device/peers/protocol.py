@@ -81,7 +81,8 @@ def require(module: str, extra: str = "peers") -> Any:
 def resident_mb() -> dict[str, float]:
     """Return this process's resident memory in MB of 10^6 bytes, anonymous and file-backed."""
     found = {}
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+    status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+    for line in status.splitlines():
         key, _, value = line.partition(":")
         if key in ("RssAnon", "RssFile"):
             found[key] = int(value.split()[0]) * 1024 / 1e6

@@ -1,0 +1,169 @@
+"""How far two results are apart, and the certificate made of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from edgevlm.tensors import Array, Float32
+
+GATE_COSINE = {"fp32": 0.99999, "fp16": 0.999, "int8": 0.99, "int4": 0.99}
+GATE_LOGITS_FP32 = 1e-3
+GATE_KL_NATS = {"fp32": 1e-6, "fp16": 1e-2, "int8": 0.05, "int4": 0.15}
+DECISIVE = 10.0  # a greedy step gates only if its reference gap is this many logit errors wide
+
+
+def cosine(a: Array, b: Array) -> float:
+    """Cosine similarity of two arrays, flattened, in [-1, 1]; 1 if both are zero."""
+    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    norms = float(np.linalg.norm(x) * np.linalg.norm(y))
+    if norms == 0.0:
+        return 1.0 if not x.any() and not y.any() else 0.0
+    return float(x @ y) / norms
+
+
+def max_abs(a: Array, b: Array) -> float:
+    """Largest absolute difference."""
+    return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0))
+
+
+def kl_nats(reference: Float32, other: Float32) -> float:
+    """Mean Kullback-Leibler divergence over rows of logits ``(rows, vocab)``, in nats."""
+
+    def log_softmax(x: Float32) -> Array:
+        shifted = x.astype(np.float64) - x.max(-1, keepdims=True)
+        normed: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+        return normed
+
+    p, q = log_softmax(reference), log_softmax(other)
+    return float((np.exp(p) * (p - q)).sum(-1).mean())
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StageParity(_Record):
+    """One intermediate result against the reference."""
+
+    stage: str
+    precision: str
+    cosine: float
+    max_abs: float
+    gate_cosine: float
+    passed: bool
+
+
+class LogitParity(_Record):
+    """Logits on the probe prompt, at the reference's own greedy tokens."""
+
+    positions: int
+    max_abs: float
+    kl_nats: float
+    gate: str
+    passed: bool
+
+
+class GreedyParity(_Record):
+    """Would the bundle have chosen the reference's next token, step by step.
+
+    ``decisive_misses`` counts misses at steps whose reference gap (best logit less second best)
+    is over ten times the logit error: only these gate.
+    """
+
+    steps: int
+    agreed: int
+    decisive_misses: int
+    passed: bool
+
+
+class BackendParity(_Record):
+    """The certificate of one backend."""
+
+    backend: str
+    status: Literal["measured", "emulated", "absent"]
+    stages: tuple[StageParity, ...] = ()
+    logits: LogitParity | None = None
+    greedy: GreedyParity | None = None
+
+    @property
+    def passed(self) -> bool:
+        """True unless a gate is missed."""
+        return not self.misses
+
+    @property
+    def misses(self) -> tuple[str, ...]:
+        """The gates that are missed, named."""
+        parts = [(s.stage, s.passed) for s in self.stages]
+        if self.logits is not None:
+            parts.append(("logits", self.logits.passed))
+        if self.greedy is not None:
+            parts.append(("greedy", self.greedy.passed))
+        return tuple(name for name, passed in parts if not passed)
+
+
+class Certificate(_Record):
+    """``parity.json``: the bundle against the model it came from.
+
+    ``reference`` says what computed the reference values.
+    """
+
+    reference: str
+    precision: str
+    backends: tuple[BackendParity, ...]
+
+    @property
+    def passed(self) -> bool:
+        """True if every backend that was measured keeps every gate."""
+        return all(b.passed for b in self.backends)
+
+
+def judge_stage(stage: str, precision: str, reference: Array, found: Array) -> StageParity:
+    """Compare one intermediate result and hold it against the gate of its precision."""
+    gate, value = GATE_COSINE[precision], cosine(reference, found)
+    return StageParity(
+        stage=stage,
+        precision=precision,
+        cosine=round(value, 9),
+        max_abs=float(f"{max_abs(reference, found):.4g}"),
+        gate_cosine=gate,
+        passed=value >= gate,
+    )
+
+
+def judge_logits(precision: str, reference: Float32, found: Float32) -> LogitParity:
+    """Compare logits ``(positions, vocab)``: max error gates fp32, KL divergence the others."""
+    error, divergence = max_abs(reference, found), kl_nats(reference, found)
+    if precision == "fp32":
+        gate, passed = f"max_abs <= {GATE_LOGITS_FP32}", error <= GATE_LOGITS_FP32
+    else:
+        limit = GATE_KL_NATS[precision]
+        gate, passed = f"kl <= {limit} nats", divergence <= limit
+    return LogitParity(
+        positions=len(reference),
+        max_abs=float(f"{error:.4g}"),
+        kl_nats=float(f"{divergence:.4g}"),
+        gate=gate,
+        passed=passed,
+    )
+
+
+def judge_greedy(tokens: Array, gaps: Float32, found: Float32, logit_error: float) -> GreedyParity:
+    """Compare the best token of every row of ``found`` with the reference's choice.
+
+    Args:
+        tokens: the reference's greedy tokens ``(steps,)``.
+        gaps: the reference's best logit less its second best ``(steps,)``.
+        found: logits ``(steps, vocab)`` with the reference's tokens as context.
+        logit_error: largest logit error seen.
+    """
+    missed = found.argmax(-1) != tokens
+    decisive = int((missed & (gaps > DECISIVE * logit_error)).sum())
+    return GreedyParity(
+        steps=len(tokens),
+        agreed=int((~missed).sum()),
+        decisive_misses=decisive,
+        passed=decisive == 0,
+    )

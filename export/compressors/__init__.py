@@ -1,0 +1,1 @@
+"""Visual-token compressors, one file each, as parts of the vision graph."""

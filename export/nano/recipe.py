@@ -1,0 +1,117 @@
+"""Gather nano: which packages, which connector, which prompt."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from edgevlm.bundle.manifest import ImageSpec, LabelPrompt, PromptSpec, VisualTokens
+from edgevlm.errors import ConfigError
+from edgevlm.export.compressors.grid import GridPool
+from edgevlm.export.gguf_file import GgufFile
+from edgevlm.export.model_parts import ExportOptions, ModelParts
+from edgevlm.export.nano import connector, efficientnet, packages
+from edgevlm.export.nano.vision import NanoVision
+from edgevlm.export.tokenizer_gguf import build_tokenizer
+from edgevlm.export.torch_legacy import read_state_dict
+from edgevlm.tensors import Float32
+from edgevlm.registry import COMPRESSORS
+
+IMAGE_SIZE = 224
+TOKENS = 16
+# Chosen on `python -m benchmarks.photographs --compare`: labels and tokens together name the
+# subject at least as often as labels alone, and tokens alone far less often.
+SYSTEM = "You describe pictures in a few words."
+LABELS = LabelPrompt(
+    file="labels.json",
+    output="class_probabilities",
+    top=3,
+    min_probability=0.05,
+    template="The picture shows: {labels}. ",
+    item="{name} ({percent}%)",
+)
+
+
+def gather(options: ExportOptions) -> ModelParts:
+    """Read nano's packages.
+
+    Raises:
+        CheckpointError: a package is missing, or holds another file than the pinned one.
+        ConfigError: an image size or token count that the encoder cannot give.
+    """
+    size = options.image_size or IMAGE_SIZE
+    if size % efficientnet.STRIDE or not 64 <= size <= 1024:
+        raise ConfigError(
+            f"--image-size {size}: nano takes a multiple of {efficientnet.STRIDE} from 64 to 1024"
+        )
+    pool = _pool(options)
+    pool.matrix(size // efficientnet.STRIDE)  # refuses more tokens than cells
+    files = (packages.DECODER, packages.ENCODER, packages.CLASS_NAMES)
+    paths = tuple(file.locate() for file in files)
+    language = GgufFile(paths[0])
+    tokenizer = build_tokenizer(language.metadata)
+    names = packages.class_names()
+    state = read_state_dict(paths[1])
+    table = language.get("embed_tokens.weight")
+    named = np.stack([_mean_row(table, tokenizer.encode(f" {n}").ids) for n in names])
+    length = float(np.linalg.norm(table, axis=1).mean())
+    end = int(language.metadata["tokenizer.ggml.eos_token_id"])
+    licenses = {
+        f"{f.module}.txt": text for f in files if (text := f.license_text()) is not None
+    }
+    licenses["README.txt"] = "".join(
+        f"{f.module}/{f.path}: {f.license}, from the package {f.package}\n" for f in files
+    )
+    return ModelParts(
+        name="nano",
+        family="nano",
+        license="Apache-2.0",
+        spec=language.spec,
+        weights=language,
+        tokenizer=tokenizer,
+        chat_template=str(language.metadata["tokenizer.chat_template"]),
+        prompt=PromptSpec(
+            system=SYSTEM,
+            bos_token_id=int(language.metadata["tokenizer.ggml.bos_token_id"]),
+            stop_token_ids=(end, 0),
+            labels=LABELS,
+        ),
+        precision="int4",
+        weight_files=paths,
+        vision=NanoVision(
+            net=efficientnet.from_state_dict(state),
+            connector=connector.fit(state, named, length),
+            pool=pool,
+            image_size=size,
+        ),
+        image=ImageSpec(
+            height=size,
+            width=size,
+            fit="letterbox",
+            resample="bicubic",
+            background=(255, 255, 255),
+            alpha="white",
+            follows="edgevlm nano",
+        ),
+        visual_tokens=VisualTokens(
+            count=pool.tokens, compressor="grid", options={"tokens": pool.tokens}
+        ),
+        extra_files={LABELS.file: json.dumps(names, ensure_ascii=False, indent=0) + "\n"},
+        licenses=licenses,
+    )
+
+
+def _pool(options: ExportOptions) -> GridPool:
+    name, _, settings = (options.compressor or "grid").partition(":")
+    if settings:
+        raise ConfigError(f"compressor {name!r} takes no settings, got {settings!r}; use --tokens")
+    pool = COMPRESSORS.resolve(name)(options.tokens or TOKENS)
+    if not isinstance(pool, GridPool):
+        raise ConfigError(f"nano takes the compressor 'grid', not {name!r}")
+    return pool
+
+
+def _mean_row(table: Float32, token_ids: list[int]) -> Float32:
+    mean: Float32 = table[token_ids].mean(0)
+    return mean

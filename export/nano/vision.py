@@ -1,0 +1,88 @@
+"""nano's vision graph: uint8 pixels to features, class probabilities and visual tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevlm.bundle.manifest import GraphEntry
+from edgevlm.export.compressors.grid import GridPool
+from edgevlm.export.graph import DataFile, GraphBuilder
+from edgevlm.export.nano import efficientnet
+from edgevlm.export.nano.connector import Connector
+from edgevlm.export.reference.efficientnet import forward
+from edgevlm.tensors import Array, Float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NanoVision:
+    """Encoder, classifier and connector at one input size.
+
+    Args:
+        net: the encoder.
+        connector: features to tokens.
+        pool: the compressor.
+        image_size: height and width of the input, a multiple of 32.
+    """
+
+    net: efficientnet.EfficientNetLite
+    connector: Connector
+    pool: GridPool
+    image_size: int
+
+    @property
+    def grid(self) -> int:
+        """Cells along one side of the feature map."""
+        return self.image_size // efficientnet.STRIDE
+
+    def lower(self, folder: Path) -> GraphEntry:
+        """Write ``vision.onnx`` and its data file."""
+        size, hidden = self.image_size, self.connector.weight.shape[1]
+        channels, classes = efficientnet.HEAD_CHANNELS, len(self.net.classifier)
+        with DataFile(folder / "vision.onnx.data") as data:
+            g = GraphBuilder("vision", data)
+            g.input("image", "uint8", (size, size, 3), "RGB pixels")
+            features = efficientnet.lower(g, self.net, "image", size)
+            g.node("Identity", [features], "features", outputs=["features"])
+            axes = g.constant("pool.axes", np.array([2, 3], np.int64))
+            pooled = g.node("ReduceMean", [features, axes], "classifier", keepdims=0)
+            g.weight("classifier.weight", self.net.classifier)
+            g.weight("classifier.bias", self.net.classifier_bias)
+            scores = g.node(
+                "Gemm", [pooled, "classifier.weight", "classifier.bias"], "classifier", transB=1
+            )
+            g.node("Identity", [scores], "class_logits", outputs=["class_logits"])
+            g.node("Softmax", [scores], "classifier", outputs=["class_probabilities"], axis=-1)
+            tokens = self.connector.lower(g, features, self.pool, self.grid)
+            g.node("Identity", [tokens], "visual_tokens", outputs=["visual_tokens"])
+            g.output(
+                "visual_tokens", "float32", (self.pool.tokens, hidden), "rows for the decoder"
+            )
+            g.output("features", "float32", (1, channels, self.grid, self.grid), "feature map")
+            g.output("class_logits", "float32", (1, classes), "ImageNet scores")
+            g.output("class_probabilities", "float32", (1, classes), "softmax of the scores")
+            g.save(folder / "vision.onnx")
+        return GraphEntry(
+            file="vision.onnx",
+            lowering="onnx",
+            opset=g.opset,
+            precision="fp32",
+            inputs=tuple(g.inputs),
+            outputs=tuple(g.outputs),
+        )
+
+    def reference(self, image_rgb: NDArray[np.uint8]) -> dict[str, Array]:
+        """The same outputs in plain numpy."""
+        features = forward(self.net, image_rgb)
+        flat = features.reshape(len(features), -1)
+        logits: Float32 = self.net.classifier @ flat.mean(1) + self.net.classifier_bias
+        weights = np.exp(logits - logits.max())
+        return {
+            "features": features[None],
+            "class_logits": logits[None],
+            "class_probabilities": (weights / weights.sum())[None],
+            "visual_tokens": self.connector.apply((flat @ self.pool.matrix(self.grid)).T),
+        }

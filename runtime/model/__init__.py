@@ -1,0 +1,1 @@
+"""From pixels and a question to text: preprocessing, prompt, KV cache, decoding."""

@@ -1,0 +1,48 @@
+"""Token embeddings, looked up in a memory-mapped table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgevlm.bundle import Bundle
+from edgevlm.errors import BundleCorrupt
+from edgevlm.tensors import Float32
+
+
+class EmbeddingTable:
+    """Rows of the embedding table, dequantised as they are read.
+
+    The table stays in the page cache; only the rows in use are ever copied. A tied output head
+    shares the same bytes.
+
+    Args:
+        bundle: holds the weight ``embedding``.
+
+    Raises:
+        BundleCorrupt: the manifest has no embedding, or one of a layout without rows.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        entry = bundle.manifest.weights.get("embedding")
+        if entry is None or entry.layout == "transposed":
+            raise BundleCorrupt(f"{bundle.root}: the manifest names no embedding table")
+        self._values = bundle.array(entry.values)
+        self._scales = None if entry.scales is None else bundle.array(entry.scales)
+        if (entry.layout == "blocks") != (self._scales is not None) or entry.bits not in (None, 8):
+            raise BundleCorrupt(f"{bundle.root}: an embedding table is plain or 8-bit blocks")
+
+    def __len__(self) -> int:
+        return int(self._values.shape[0])
+
+    def rows(self, token_ids: Sequence[int]) -> Float32:
+        """Embeddings of ``token_ids``, float32 ``(tokens, hidden_size)``."""
+        index = np.asarray(token_ids, np.int64)
+        values = self._values[index]
+        if self._scales is None:
+            return np.asarray(values, np.float32)
+        centred = values.astype(np.float32) - np.float32(128)
+        centred *= self._scales[index][:, :, None]
+        rows: Float32 = centred.reshape(len(index), -1)
+        return rows
