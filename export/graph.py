@@ -92,9 +92,7 @@ class GraphBuilder:
 
     def input(self, name: str, dtype: str, shape: Sequence[int | str], meaning: str = "") -> str:
         """Declare a graph input and return its name."""
-        self.inputs.append(
-            TensorEntry(name=name, dtype=dtype, shape=tuple(shape), meaning=meaning)
-        )
+        self.inputs.append(TensorEntry(name=name, dtype=dtype, shape=tuple(shape), meaning=meaning))
         return name
 
     def output(self, name: str, dtype: str, shape: Sequence[int | str], meaning: str = "") -> str:

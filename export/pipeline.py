@@ -142,9 +142,7 @@ def _write(
     writer.write_manifest(manifest(writer.files()))
     certificate = _certify(root)
     progress.step("parity")
-    misses = tuple(
-        f"{b.backend}: {name}" for b in certificate.backends for name in b.misses
-    )
+    misses = tuple(f"{b.backend}: {name}" for b in certificate.backends for name in b.misses)
     if misses and not options.allow_drift:
         raise ParityError(
             f"{writer.target} is not written: parity gates missed ({', '.join(misses)}); "

@@ -74,8 +74,7 @@ class QuantBlocks:
 
 
 def _pack_nibbles(values: UInt8) -> UInt8:
-    packed: UInt8 = values[..., 0::2] | values[..., 1::2] << 4
-    return packed
+    return np.asarray(values[..., 0::2] | values[..., 1::2] << 4, np.uint8)
 
 
 def stack_rows(parts: list[QuantBlocks]) -> QuantBlocks:

@@ -46,9 +46,7 @@ class _StorageType:
     dtype: str
 
 
-def _rebuild(
-    storage: _Storage, offset: int, shape: Any, strides: Any, *_: object
-) -> _Tensor:
+def _rebuild(storage: _Storage, offset: int, shape: Any, strides: Any, *_: object) -> _Tensor:
     if not isinstance(storage, _Storage):
         raise pickle.UnpicklingError("a tensor without a storage")
     return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
@@ -123,4 +121,4 @@ def _view(tensor: _Tensor, flat: Array) -> Array:
     view: Array = np.lib.stride_tricks.as_strided(
         flat[tensor.offset :], tensor.shape, steps, writeable=False
     )
-    return view.copy()
+    return np.array(view)

@@ -104,9 +104,9 @@ class LinearWriter:
                 f"{names} are computed together and need one precision, got {sorted(chosen)}"
             )
         precision = chosen.pop()
-        if precision in ("int8", "int4"):
-            if self._source.shape(f"{names[0]}.weight")[1] % BLOCK:
-                precision = "fp32"  # blocks must be whole; listed under exceptions
+        whole = self._source.shape(f"{names[0]}.weight")[1] % BLOCK == 0
+        if precision in ("int8", "int4") and not whole:
+            precision = "fp32"  # listed under the graph's exceptions
         if precision != self._plan.default:
             for name in names:
                 self.exceptions[name] = precision

@@ -12,7 +12,9 @@ One layer::
                                   │                      │
                    SkipSimplifiedLayerNormalization ─────┴── residual
                                   │
-               gate ── SiLU ── Mul ── up
+                      gate_up ── Split
+                                  │
+                    SiLU(gate) ── Mul ── up
                                   │
                           down_proj ── skip
 
@@ -175,9 +177,7 @@ class _Lowering:
         g, spec = self.graph, self.spec
         sizes = np.array([spec.q_size, spec.kv_size, spec.kv_size], np.int64)
         parts = [f"/{place}/Split/{p}" for p in "qkv"]
-        g.node(
-            "Split", [qkv, g.constant("split.qkv", sizes)], place, outputs=parts, axis=-1
-        )
+        g.node("Split", [qkv, g.constant("split.qkv", sizes)], place, outputs=parts, axis=-1)
         for n, (part, size) in enumerate((("q", spec.q_size), ("k", spec.kv_size))):
             heads = g.constant(
                 f"shape.{part}_heads", np.array([0, 0, size // spec.head_dim, spec.head_dim])
@@ -201,8 +201,10 @@ class _Lowering:
         g, bias = self.graph, self.spec.mlp_bias
         names = [f"{base}.mlp.{p}_proj" for p in ("gate", "up", "down")]
         place = f"{base}/mlp"
-        gate = self.linears.linear(x, names[:1], f"{place}/gate", bias=bias)
-        up = self.linears.linear(x, names[1:2], f"{place}/up", bias=bias)
+        both = self.linears.linear(x, names[:2], f"{place}/gate_up", bias=bias)
+        gate, up = f"/{place}/Split/gate", f"/{place}/Split/up"
+        sizes = g.constant("split.gate_up", np.array([self.spec.intermediate_size] * 2, np.int64))
+        g.node("Split", [both, sizes], place, outputs=[gate, up], axis=-1)
         if self.dtype == "float32":  # x * sigmoid(x) in one kernel; CPU has it in float32 only
             active = g.node("QuickGelu", [gate], f"{place}/silu", domain=MS, alpha=1.0)
         else:

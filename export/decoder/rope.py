@@ -31,8 +31,6 @@ def _scaled(frequencies: Array, scaling: RopeScaling) -> Array:
         return frequencies / scaling.factor
     wavelengths = 2 * math.pi / frequencies
     turns = scaling.original_max_positions / wavelengths
-    blend = (turns - scaling.low_freq_factor) / (
-        scaling.high_freq_factor - scaling.low_freq_factor
-    )
+    blend = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
     blend = np.clip(blend, 0.0, 1.0)
     return frequencies * (blend + (1 - blend) / scaling.factor)

@@ -43,7 +43,7 @@ class Connector:
     def apply(self, cells: Float32) -> Float32:
         """Visual tokens ``(tokens, hidden)`` of pooled cells ``(tokens, features)``."""
         tokens: Float32 = _unit((cells - self.mean) / self.deviation) @ self.weight
-        return self.centre + np.float32(self.length) * _unit(tokens)
+        return np.asarray(self.centre + np.float32(self.length) * _unit(tokens), np.float32)
 
     def lower(self, graph: GraphBuilder, features: str, pool: GridPool, grid: int) -> str:
         """Write pooling and connector; ``features`` is ``(1, channels, grid, grid)``.
@@ -51,7 +51,7 @@ class Connector:
         Returns:
             the visual tokens, float32 ``(tokens, hidden)``.
         """
-        channels, hidden = self.weight.shape
+        channels = len(self.weight)
         place = "connector"
         shape = graph.constant("connector.shape", np.array([channels, grid * grid], np.int64))
         flat = graph.node("Reshape", [features, shape], place)

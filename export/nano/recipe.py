@@ -15,8 +15,8 @@ from edgevlm.export.nano import connector, efficientnet, packages
 from edgevlm.export.nano.vision import NanoVision
 from edgevlm.export.tokenizer_gguf import build_tokenizer
 from edgevlm.export.torch_legacy import read_state_dict
-from edgevlm.tensors import Float32
 from edgevlm.registry import COMPRESSORS
+from edgevlm.tensors import Float32
 
 IMAGE_SIZE = 224
 TOKENS = 16
@@ -57,9 +57,7 @@ def gather(options: ExportOptions) -> ModelParts:
     named = np.stack([_mean_row(table, tokenizer.encode(f" {n}").ids) for n in names])
     length = float(np.linalg.norm(table, axis=1).mean())
     end = int(language.metadata["tokenizer.ggml.eos_token_id"])
-    licenses = {
-        f"{f.module}.txt": text for f in files if (text := f.license_text()) is not None
-    }
+    licenses = {f"{f.module}.txt": text for f in files if (text := f.license_text()) is not None}
     licenses["README.txt"] = "".join(
         f"{f.module}/{f.path}: {f.license}, from the package {f.package}\n" for f in files
     )

@@ -58,9 +58,7 @@ class NanoVision:
             g.node("Softmax", [scores], "classifier", outputs=["class_probabilities"], axis=-1)
             tokens = self.connector.lower(g, features, self.pool, self.grid)
             g.node("Identity", [tokens], "visual_tokens", outputs=["visual_tokens"])
-            g.output(
-                "visual_tokens", "float32", (self.pool.tokens, hidden), "rows for the decoder"
-            )
+            g.output("visual_tokens", "float32", (self.pool.tokens, hidden), "rows for the decoder")
             g.output("features", "float32", (1, channels, self.grid, self.grid), "feature map")
             g.output("class_logits", "float32", (1, classes), "ImageNet scores")
             g.output("class_probabilities", "float32", (1, classes), "softmax of the scores")

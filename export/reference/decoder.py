@@ -6,7 +6,7 @@ import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.export.decoder.weights import WeightSource
-from edgevlm.tensors import Float32
+from edgevlm.tensors import Array, Float32
 
 
 class NumpyDecoder:
@@ -101,7 +101,7 @@ class NumpyDecoder:
         mixed = (weights.astype(np.float32) @ v).swapaxes(0, 1).reshape(len(x), -1)
         return self._linear(mixed, f"{base}.o_proj", spec.o_bias)
 
-    def _rotate(self, x: Float32, positions: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Float32:
+    def _rotate(self, x: Float32, positions: Array) -> Float32:
         half = self._spec.head_dim // 2
         frequencies = self._spec.rope_theta ** (-np.arange(half, dtype=np.float64) / half)
         scaling = self._spec.rope_scaling

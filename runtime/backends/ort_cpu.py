@@ -66,6 +66,8 @@ class OrtCpuBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", spin)
         # Two sessions share the cores: the encoder's workers must not spin into the decoder.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Smaller blocks towards the end of an operator, so that no worker waits for the last one.
+        options.add_session_config_entry("session.dynamic_block_base", "4")
         try:
             session = ort.InferenceSession(str(graph), options, providers=[PROVIDER])
         except Exception as exc:  # its exception types are not public

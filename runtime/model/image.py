@@ -94,7 +94,8 @@ def _to_rgb(opened: Image, alpha: Literal["drop", "white"], name: str) -> UInt8:
         return np.repeat(grey[:, :, None], 3, axis=2)
     if upright.mode == "F":
         raise ImageError(f"{name} holds float pixels, whose range is unknown; save it as 8 bit")
-    if alpha == "white" and (upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info):
+    transparent = upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info
+    if alpha == "white" and transparent:
         layer = upright.convert("RGBA")
         base = pil.new("RGBA", layer.size, (255, 255, 255, 255))
         upright = pil.alpha_composite(base, layer)

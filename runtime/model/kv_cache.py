@@ -92,7 +92,7 @@ class CachedDecoder:
             },
             {"logits": (logits, self._vocab_size)},
         )
-        return self._state.output("logits")
+        return np.asarray(self._state.output("logits"), np.float32)
 
     def close(self) -> None:
         """Release the cache; may be called twice."""

@@ -93,7 +93,9 @@ class PromptBuilder:
     def _token(self, token_id: int | None) -> str:
         return "" if token_id is None else str(self._tokenizer.id_to_token(token_id) or "")
 
-    def _flatten(self, messages: Sequence[Message], labels: Sequence[Labels]) -> list[dict[str, str]]:
+    def _flatten(
+        self, messages: Sequence[Message], labels: Sequence[Labels]
+    ) -> list[dict[str, str]]:
         seen = iter(labels)
         flat = []
         roles = [m.get("role") for m in messages]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.decode import Budget, Generation, generate, never
 from edgevlm.runtime.model.detokenize import TextStream
 from edgevlm.runtime.model.embedding import EmbeddingTable
-from edgevlm.runtime.model.image import UInt8, load_image
+from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.prompt import Prompt, PromptBuilder
 from edgevlm.runtime.model.sampling import Sampler, SamplingOptions
@@ -29,7 +28,7 @@ from edgevlm.runtime.model.vision import Encoded, VisionEncoder
 from edgevlm.tensors import Float32
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 Picture = "str | os.PathLike[str] | Image | UInt8"
 

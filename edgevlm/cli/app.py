@@ -1,0 +1,91 @@
+"""The ``edgevlm`` command: verbs, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+import edgevlm
+from edgevlm.cli import (
+    ask,
+    bench,
+    doctor,
+    export,
+    inspect,
+    list_,
+    run,
+    verify,
+)
+from edgevlm.errors import ConfigError, EdgeVLMError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="edgevlm",
+    help="From a checkpoint to a verified bundle, from a frame to an answer.",
+    epilog="Everywhere: --version prints the version, --debug shows the traceback of an error.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("export")(export.command)
+app.command("inspect")(inspect.command)
+app.command("verify")(verify.command)
+app.command("ask")(ask.command)
+app.command("run")(run.command)
+app.command("bench")(bench.command)
+app.command("list")(list_.command)
+app.command("doctor")(doctor.command)
+
+
+@app.callback()
+def _root() -> None:
+    """Verbs only; see ``run_command`` for the flags that work everywhere."""
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code: 0 done, 1 failed, 2 wrong usage."""
+    words = [a for a in arguments if a != "--debug"]
+    debug = len(words) != len(arguments)
+    if "--version" in words:
+        sys.stdout.write(f"edgevlm {edgevlm.__version__}\n")
+        return DONE
+    try:
+        code = app(args=words, standalone_mode=False)
+    except EdgeVLMError as exc:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"edgevlm: {' '.join(str(exc).split())}\n")
+        return USAGE if isinstance(exc, ConfigError) else FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("edgevlm: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return DONE
+    except Exception as exc:
+        if not hasattr(exc, "exit_code"):
+            raise
+        return _usage(exc)
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+        return code if isinstance(code, int) else DONE
+    _silence_stdout()
+    return DONE
+
+
+def _usage(exc: Exception) -> int:
+    """What click raises for a command line that does not parse."""
+    if hasattr(exc, "show"):
+        exc.show()
+    return int(getattr(exc, "exit_code", USAGE))
+
+
+def _silence_stdout() -> None:
+    """The reader of stdout is gone: let the interpreter's last flush go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,57 @@
+"""``edgevlm ask``: one answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="bundle folder or .evlm file")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="IMAGE... QUESTION", help="pictures, then the question")
+    ],
+    max_tokens: Annotated[int, typer.Option(min=1, help="of the answer")] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
+    seed: Annotated[Optional[int], typer.Option(help="of the sampling")] = None,  # noqa: UP045
+    backend: Annotated[str, typer.Option(help="see: edgevlm list backends")] = "ort-cpu",
+    threads: Annotated[int, typer.Option(min=0, help="0: physical cores")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print the whole answer")] = False,
+) -> None:
+    """Ask BUNDLE a question about one or more pictures, or none."""
+    from edgevlm.cli.console import write_json
+    from edgevlm.runtime.model.load import load
+
+    *images, question = words
+    with load(bundle, backend=backend, threads=threads) as model:
+        if as_json:
+            answer = model.ask(
+                images,
+                question,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                seed=seed,
+            )
+            fields = ("text", "token_ids", "answer", "confidence", "finish_reason",
+                      "timings_ms", "tokens", "backend")  # fmt: skip
+            whole = dataclasses.asdict(answer)
+            write_json({name: whole[name] for name in fields})
+            return
+        pieces = model.stream(
+            images,
+            question,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        )
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")

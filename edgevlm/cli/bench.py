@@ -1,0 +1,5 @@
+"""``edgevlm bench``."""
+
+
+def command() -> None:
+    """Placeholder until the measuring code lands in this same change."""

@@ -1,0 +1,57 @@
+"""``edgevlm export``: a checkpoint becomes a verified bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Optional
+
+import typer
+
+
+def command(
+    source: Annotated[str, typer.Argument(help="nano, a checkpoint folder, or a .gguf file")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="bundle folder, or X.evlm")],
+    precision: Annotated[
+        Optional[Literal["fp32", "fp16", "int8", "int4"]],  # noqa: UP045 - typer on 3.10
+        typer.Option(help="of the decoder; default int4 for nano, fp32 otherwise"),
+    ] = None,
+    tokens: Annotated[Optional[int], typer.Option(help="visual tokens a picture")] = None,  # noqa: UP045
+    compressor: Annotated[Optional[str], typer.Option(help="NAME[:k=v,...]")] = None,  # noqa: UP045
+    image_size: Annotated[Optional[int], typer.Option(help="pixels")] = None,  # noqa: UP045
+    max_context: Annotated[Optional[int], typer.Option(help="tokens in the KV cache")] = None,  # noqa: UP045
+    allow_drift: Annotated[
+        bool, typer.Option("--allow-drift", help="write it even below a parity gate")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace what is there")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Export SOURCE to a bundle and print its parity certificate."""
+    from edgevlm.cli.console import progress, to_stderr, write_json
+    from edgevlm.cli.parity_table import parity_table
+    from edgevlm.export.model_parts import ExportOptions
+    from edgevlm.export.pipeline import export
+
+    options = ExportOptions(
+        precision=precision,
+        tokens=tokens,
+        compressor=compressor,
+        image_size=image_size,
+        max_context=max_context,
+        allow_drift=allow_drift,
+        force=force,
+    )
+    with progress(f"export {source}") as report:
+        done = export(source, output, options, report)
+    console = to_stderr()
+    console.print(parity_table(done.certificate))
+    size = sum(f.size for f in done.manifest.files.values()) / 1e6
+    console.print(f"{output}: {size:.1f} MB, bundle {done.manifest.bundle_id[:12]}")
+    if as_json:
+        write_json(
+            {
+                "bundle": str(output),
+                "bundle_id": done.manifest.bundle_id,
+                "bytes": sum(f.size for f in done.manifest.files.values()),
+                "parity": done.certificate.model_dump(mode="json"),
+            }
+        )

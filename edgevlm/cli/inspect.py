@@ -1,0 +1,69 @@
+"""``edgevlm inspect``: what is in a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="bundle folder or .evlm file")],
+    as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
+) -> None:
+    """Show graphs, inputs and outputs, precision, sizes, parity and licences of BUNDLE."""
+    from edgevlm.bundle import open_bundle
+    from edgevlm.cli.console import write_json
+    from edgevlm.parity import Certificate
+
+    opened = open_bundle(bundle, verify="size")
+    certificate = None
+    if "parity.json" in opened.manifest.files:
+        certificate = Certificate.model_validate_json(opened.read_text("parity.json"))
+    if as_json:
+        manifest = opened.manifest.model_dump(mode="json", exclude={"weights"})
+        parity = certificate.model_dump(mode="json") if certificate else None
+        write_json({"bundle_id": opened.id, **manifest, "parity": parity})
+        return
+    _print(opened, certificate)
+
+
+def _print(opened: Any, certificate: Any) -> None:
+    from edgevlm.cli.console import table, to_stdout
+    from edgevlm.cli.parity_table import parity_table
+
+    manifest, console = opened.manifest, to_stdout()
+    total = sum(f.size for f in manifest.files.values())
+    console.print(
+        f"{manifest.name} ({manifest.family}), {manifest.precision}, {total / 1e6:.1f} MB"
+    )
+    console.print(f"bundle {opened.id}")
+    console.print(f"source {manifest.source.sha256}, licence {manifest.source.license}")
+    if manifest.image and manifest.visual_tokens:
+        image, visual = manifest.image, manifest.visual_tokens
+        console.print(
+            f"image {image.height}x{image.width} {image.fit}, {visual.count} visual tokens "
+            f"({visual.compressor})"
+            + (", labels written into the prompt" if manifest.prompt.labels else "")
+        )
+    memory, kv = manifest.memory, manifest.kv
+    console.print(
+        f"context {kv.capacity} tokens, KV cache {memory.kv_cache / 1e6:.1f} MB {kv.dtype}, "
+        f"weights {memory.weights / 1e6:.1f} MB"
+    )
+    for name, graph in manifest.graphs.items():
+        rows = [
+            [side, t.name, t.dtype, str(list(t.shape)), t.meaning]
+            for side, tensors in (("in", graph.inputs), ("out", graph.outputs))
+            for t in tensors
+            if not t.name.startswith(("past_key_values.", "present."))
+        ]
+        title = f"{name}: {graph.lowering}, {graph.precision}, opset {graph.opset}"
+        if graph.exceptions:
+            kinds = sorted(set(graph.exceptions.values()))
+            title += f", {len(graph.exceptions)} weights in {'/'.join(kinds)}"
+        console.print(table(("", "name", "dtype", "shape", "meaning"), rows, title))
+    if certificate is not None:
+        console.print(parity_table(certificate))
+    console.print(table(("licence files",), [[n] for n in manifest.licenses]))

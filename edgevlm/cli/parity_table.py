@@ -1,0 +1,43 @@
+"""The parity certificate as a table."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from edgevlm.cli.console import table
+from edgevlm.parity import Certificate
+
+
+def parity_table(certificate: Certificate) -> Table:
+    """One row a stage, then logits and greedy tokens."""
+    rows = []
+    for backend in certificate.backends:
+        name = (
+            backend.backend
+            if backend.status == "measured"
+            else (f"{backend.backend} ({backend.status})")
+        )
+        for stage in backend.stages:
+            figures = f"cosine {stage.cosine:.7f}, max error {stage.max_abs:.3g}"
+            gate = f"cosine >= {stage.gate_cosine}"
+            rows.append([name, stage.stage, stage.precision, figures, gate, _verdict(stage.passed)])
+        if backend.logits is not None:
+            logits = backend.logits
+            figures = f"max error {logits.max_abs:.3g}, KL {logits.kl_nats:.3g} nats"
+            rows.append(
+                [name, "logits", certificate.precision, figures, logits.gate,
+                 _verdict(logits.passed)]
+            )  # fmt: skip
+        if backend.greedy is not None:
+            greedy = backend.greedy
+            figures = f"{greedy.agreed} of {greedy.steps} steps agree"
+            rows.append(
+                [name, "greedy", certificate.precision, figures, "no decisive miss",
+                 _verdict(greedy.passed)]
+            )  # fmt: skip
+    columns = ("backend", "stage", "precision", "found", "gate", "")
+    return table(columns, rows, f"parity against {certificate.reference}")
+
+
+def _verdict(passed: bool) -> str:
+    return "ok" if passed else "MISSED"

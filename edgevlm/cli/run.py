@@ -1,0 +1,131 @@
+"""``edgevlm run``: stream a source through a bundle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from edgevlm.config import RunConfig
+    from edgevlm.event import SummaryEvent
+
+
+class _StopSignal:
+    """Notes SIGINT and SIGTERM; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+
+    def __call__(self) -> bool:
+        return self.received is not None
+
+
+def command(
+    config: Annotated[
+        Optional[Path],  # noqa: UP045 - typer on 3.10
+        typer.Argument(metavar="[CONFIG.toml]", help="settings; or give them as flags"),
+    ] = None,
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", metavar="KEY=VALUE", help="override a key of CONFIG"),
+    ] = None,
+    bundle: Annotated[Optional[str], typer.Option("--bundle", "-b")] = None,  # noqa: UP045
+    source: Annotated[Optional[str], typer.Option("--source", "-s", help="URI")] = None,  # noqa: UP045
+    ask: Annotated[Optional[str], typer.Option("--ask", "-q", help="the question")] = None,  # noqa: UP045
+    mode: Annotated[Optional[str], typer.Option(help="freshest or every")] = None,  # noqa: UP045
+    max_age: Annotated[Optional[float], typer.Option(help="seconds, hard")] = None,  # noqa: UP045
+    rate: Annotated[Optional[float], typer.Option(help="frames per second looked at")] = None,  # noqa: UP045
+    reuse_every: Annotated[float | None, typer.Option(help="seconds between reuse events")] = None,
+    realtime: Annotated[bool, typer.Option("--realtime", help="play a file at its pace")] = False,
+    max_tokens: Annotated[Optional[int], typer.Option(help="of an answer")] = None,  # noqa: UP045
+    temperature: Annotated[Optional[float], typer.Option()] = None,  # noqa: UP045
+    top_p: Annotated[Optional[float], typer.Option()] = None,  # noqa: UP045
+    seed: Annotated[Optional[int], typer.Option()] = None,  # noqa: UP045
+    no_gate: Annotated[bool, typer.Option("--no-gate", help="answer unchanged scenes too")] = False,
+    limit: Annotated[Optional[int], typer.Option(help="frames")] = None,  # noqa: UP045
+    duration: Annotated[Optional[float], typer.Option(help="seconds")] = None,  # noqa: UP045
+    backend: Annotated[Optional[str], typer.Option(help="see: edgevlm list backends")] = None,  # noqa: UP045
+    threads: Annotated[Optional[int], typer.Option(help="0: physical cores")] = None,  # noqa: UP045
+) -> int:
+    """Print one JSON event a line, and a summary at the end."""
+    flags = {
+        "bundle": bundle,
+        "ask": ask,
+        "source.uri": source,
+        "source.realtime": realtime or None,
+        "policy.mode": mode,
+        "policy.max_age_s": max_age,
+        "policy.rate_hz": rate,
+        "policy.reuse_every_s": reuse_every,
+        "policy.gate": False if no_gate else None,
+        "generation.max_tokens": max_tokens,
+        "generation.temperature": temperature,
+        "generation.top_p": top_p,
+        "generation.seed": seed,
+        "limits.frames": limit,
+        "limits.duration_s": duration,
+        "engine.backend": backend,
+        "engine.threads": threads,
+    }
+    return _stream(_resolve(config, settings or [], flags))
+
+
+def _resolve(path: Path | None, settings: list[str], flags: dict[str, Any]) -> RunConfig:
+    from edgevlm.config import load_config, make_config
+    from edgevlm.errors import ConfigError
+
+    given = {key: value for key, value in flags.items() if value is not None}
+    if path is None:
+        if lost := [
+            f"--{k.split('.')[0]}" for k in ("bundle", "source.uri", "ask") if k not in given
+        ]:
+            raise ConfigError(f"run needs {', '.join(lost)}, or a CONFIG.toml")
+        if settings:
+            raise ConfigError("--set overrides keys of a CONFIG.toml, and none was given")
+        raw: dict[str, Any] = {}
+    else:
+        raw = load_config(path, settings).model_dump(exclude_unset=True)
+    for key, value in given.items():
+        section, _, name = key.rpartition(".")
+        target = raw.setdefault(section, {}) if section else raw
+        target[name] = value
+    return make_config(raw)
+
+
+def _stream(config: RunConfig) -> int:
+    from edgevlm.cli.console import to_stderr
+    from edgevlm.event import SummaryEvent
+    from edgevlm.runtime.stream.run import run
+    from edgevlm.runtime.stream.sinks.jsonl import JsonLinesSink
+
+    stop = _StopSignal()
+    sink = JsonLinesSink(sys.stdout)
+    for event in run(config, stopped=stop):
+        sink.write(event)
+        if isinstance(event, SummaryEvent):
+            to_stderr().print(_sentence(event))
+    return 130 if stop.received == signal.SIGINT else 0
+
+
+def _sentence(summary: SummaryEvent) -> str:
+    frames, age = summary.frames, summary.age_ms
+    dropped = ", ".join(f"{n} {reason}" for reason, n in frames.dropped.items()) or "none"
+    ages = "no answer" if age.p50 is None else f"age p50 {age.p50:.0f} ms, p95 {age.p95:.0f} ms"
+    return (
+        f"{frames.read} frames: {frames.answered} answered, {frames.reused} reused, "
+        f"dropped {dropped}, {frames.failed} failed; {ages}; "
+        f"{summary.answers_per_s:.2f} answers/s; peak RSS {summary.peak_rss_mb:.0f} MB"
+    )

@@ -1,0 +1,144 @@
+"""A stream's settings: one TOML file, or the flags of ``edgevlm run``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgevlm.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SourceSection(_Section):
+    """Where frames come from."""
+
+    uri: str
+    realtime: bool = Field(default=False, description="play a file at its own pace")
+
+
+class PolicySection(_Section):
+    """Which frames are answered.
+
+    ``freshest`` keeps the newest frame and counts the others; ``every`` loses nothing. None:
+    live sources are ``freshest``, files ``every``.
+    """
+
+    mode: Literal["freshest", "every"] | None = None
+    max_age_s: float | None = Field(default=None, gt=0)
+    rate_hz: float | None = Field(default=None, gt=0)
+    reuse_every_s: float = Field(default=1.0, ge=0)
+    gate: bool = True
+
+
+class GenerationSection(_Section):
+    """How an answer is decoded."""
+
+    max_tokens: int = Field(default=32, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: int | None = None
+    system: str | None = None
+
+
+class LimitsSection(_Section):
+    """When the run ends by itself."""
+
+    frames: int | None = Field(default=None, ge=1)
+    duration_s: float | None = Field(default=None, gt=0)
+
+
+class EngineSection(_Section):
+    """What runs the graphs. ``spin`` None: workers spin unless the source is live."""
+
+    backend: str = "ort-cpu"
+    threads: int = Field(default=0, ge=0)
+    spin: bool | None = None
+
+
+class RunConfig(_Section):
+    """All settings of one stream."""
+
+    name: str = Field(default="main", min_length=1)
+    bundle: str
+    ask: str = Field(min_length=1)
+    source: SourceSection
+    policy: PolicySection = PolicySection()
+    generation: GenerationSection = GenerationSection()
+    limits: LimitsSection = LimitsSection()
+    engine: EngineSection = EngineSection()
+
+
+def load_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> RunConfig:
+    """Read a TOML file.
+
+    Args:
+        path: the file.
+        settings: ``key=value`` overrides with dotted keys, as in ``source.uri=0``; a value is
+            TOML where it parses as such, text otherwise.
+
+    Raises:
+        ConfigError: missing, not TOML, an unknown key (with the nearest known one) or a bad value.
+    """
+    try:
+        raw = tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} is not TOML: {exc}") from exc
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set takes key=value, got {setting!r}")
+        _put(raw, key.split("."), value)
+    return make_config(raw, str(path))
+
+
+def make_config(raw: Mapping[str, Any], name: str = "the options") -> RunConfig:
+    """Validate settings that are already a mapping.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(first["loc"][-1]), _known(first["loc"]), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{name}: unknown key {place!r}{hint}") from exc
+        raise ConfigError(f"{name}: {place}: {first['msg']}") from exc
+
+
+def _known(place: tuple[int | str, ...]) -> list[str]:
+    model: Any = RunConfig
+    for part in place[:-1]:
+        model = model.model_fields[str(part)].annotation
+    return list(model.model_fields)
+
+
+def _put(raw: dict[str, Any], keys: list[str], value: str) -> None:
+    for key in keys[:-1]:
+        raw = raw.setdefault(key, {})
+        if not isinstance(raw, dict):
+            raise ConfigError(f"--set {'.'.join(keys)}: {key!r} is not a section")
+    try:
+        parsed: Any = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    raw[keys[-1]] = str(value) if keys[-1] == "uri" else parsed

@@ -1,0 +1,132 @@
+"""The event: what a stream says, one JSON object a line (``docs/event.schema.json``)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+DropReason = Literal["superseded", "stale", "sampled", "overflow", "undecodable", "shutdown"]
+DROP_REASONS: tuple[DropReason, ...] = (
+    "superseded", "stale", "sampled", "overflow", "undecodable", "shutdown",
+)  # fmt: skip
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Event(_Wire):
+    v: Literal[1] = 1
+    stream: str = Field(description="name of the stream")
+    seq: int = Field(ge=0, description="gapless per stream, from 0")
+
+
+class TimingsMs(_Wire):
+    """Milliseconds per stage."""
+
+    wait: float = Field(ge=0)
+    gate: float = Field(ge=0)
+    preprocess: float = Field(ge=0)
+    encode: float = Field(ge=0)
+    prefill: float = Field(ge=0)
+    decode: float = Field(ge=0)
+    total: float = Field(ge=0)
+
+
+class Tokens(_Wire):
+    """Token counts of the answer; a reused one spent none."""
+
+    visual: int = Field(ge=0)
+    prompt: int = Field(ge=0)
+    output: int = Field(ge=0)
+    drafted: int = Field(ge=0)
+    accepted: int = Field(ge=0)
+    forced: int = Field(ge=0)
+
+
+class AnswerEvent(_Event):
+    """An answer about one frame, new or still standing."""
+
+    kind: Literal["answer"] = "answer"
+    frame: int = Field(ge=0, description="index of the frame in its source")
+    media_s: float | None = Field(description="position in the source, seconds")
+    captured_at: str = Field(description="RFC 3339, UTC, milliseconds")
+    clock: Literal["arrival", "pts", "header", "sender"]
+    monotonic_ns: int = Field(ge=0, description="when the frame reached this process")
+    boot_id: str | None = Field(description="monotonic times of one boot compare")
+    age_ms: float = Field(ge=0, description="from the frame's arrival to this event")
+    text: str
+    answer: dict[str, Any] | None = None
+    finish_reason: Literal["stop", "length", "deadline", "cancelled"]
+    confidence: float | None = Field(ge=0, le=1)
+    boxes_xyxy: tuple[tuple[float, float, float, float], ...] = ()
+    reused: bool = Field(description="the scene is unchanged and the last answer stands")
+    of: int | None = Field(description="seq of the answer that is reused")
+    reused_frames: int = Field(ge=0, description="reused since the last event, without their own")
+    dropped: dict[DropReason, int] = Field(description="frames since the last event, by reason")
+    timings_ms: TimingsMs
+    tokens: Tokens
+    backend: str
+    degraded: tuple[str, ...] = ()
+
+
+class FaultEvent(_Event):
+    """Something went wrong and the stream goes on, or ends with the next event."""
+
+    kind: Literal["fault"] = "fault"
+    code: Literal["source", "stall", "backend"]
+    message: str
+
+
+class FrameTotals(_Wire):
+    """Every frame that was read: read = answered + reused + sum(dropped) + failed."""
+
+    read: int = Field(ge=0)
+    answered: int = Field(ge=0)
+    reused: int = Field(ge=0)
+    dropped: dict[DropReason, int]
+    failed: int = Field(ge=0)
+
+
+class Percentiles(_Wire):
+    """Over the last 4096 values; None without any."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class SummaryEvent(_Event):
+    """The last event of a run."""
+
+    kind: Literal["summary"] = "summary"
+    frames: FrameTotals
+    age_ms: Percentiles
+    stages_ms: dict[str, Percentiles]
+    answers_per_s: float = Field(ge=0)
+    peak_rss_mb: float = Field(ge=0)
+    streams: dict[str, FrameTotals]
+
+
+Event = Union[AnswerEvent, FaultEvent, SummaryEvent]  # noqa: UP007 - pydantic on 3.10
+EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+def rfc3339(unix_ns: int) -> str:
+    """UTC with milliseconds, as in ``2026-01-31T12:00:00.000Z``."""
+    seconds, rest = divmod(unix_ns, 1_000_000_000)
+    whole = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"
+
+
+@cache
+def boot_id() -> str | None:
+    """The kernel's random id of this boot, where there is one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return None

@@ -1,0 +1,109 @@
+"""A backend that says what it was told to: for tests of everything above an engine.
+
+It ships with the package, so that users test their own streams the way edgevlm does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from edgevlm.bundle import Manifest
+from edgevlm.bundle.manifest import GraphEntry
+from edgevlm.errors import BackendError
+from edgevlm.runtime.backends.base import Graph, StatefulGraph
+from edgevlm.tensors import Array, TensorSpec
+
+
+def _nothing() -> None:
+    """The default hook."""
+
+
+class ScriptedBackend:
+    """Answers with given tokens, over and over.
+
+    Args:
+        manifest: of the bundle whose graphs it stands for; shapes come from there.
+        tokens: what the decoder chooses, one a step; repeated from the start when used up. End an
+            answer with one of the manifest's stop tokens.
+        before_step: called before every decoder step, to advance a clock or to raise.
+    """
+
+    name = "scripted"
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        tokens: Iterable[int],
+        before_step: Callable[[], None] = _nothing,
+    ) -> None:
+        self._manifest = manifest
+        self._script = itertools.cycle(tokens)
+        self._before_step = before_step
+
+    def versions(self) -> dict[str, str]:
+        """Nothing is behind it."""
+        return {}
+
+    def load(self, graph: Path) -> Graph:
+        """Stand for the graph of this file name.
+
+        Raises:
+            BackendError: the manifest has no such graph.
+        """
+        for entry in self._manifest.graphs.values():
+            if entry.file == graph.name:
+                return _ScriptedGraph(entry, self._script, self._before_step)
+        raise BackendError(f"{graph.name} is not a graph of {self._manifest.name}")
+
+
+class _ScriptedGraph:
+    def __init__(
+        self, entry: GraphEntry, script: Iterator[int], before_step: Callable[[], None]
+    ) -> None:
+        self.inputs: tuple[TensorSpec, ...] = tuple(t.spec() for t in entry.inputs)
+        self.outputs: tuple[TensorSpec, ...] = tuple(t.spec() for t in entry.outputs)
+        self._script = script
+        self._before_step = before_step
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        for spec in self.inputs:
+            spec.check(feeds[spec.name])
+        return {
+            spec.name: np.zeros([d if isinstance(d, int) else 1 for d in spec.shape], spec.dtype)
+            for spec in self.outputs
+        }
+
+    def bind(self, state: Mapping[str, str]) -> StatefulGraph:
+        known = {s.name for s in self.inputs}
+        if lost := sorted(set(state.values()) - known):
+            raise BackendError(f"state inputs that the graph lacks: {lost}")
+        return _ScriptedState(self._script, self._before_step)
+
+    def close(self) -> None:
+        pass
+
+
+class _ScriptedState:
+    def __init__(self, script: Iterator[int], before_step: Callable[[], None]) -> None:
+        self._script = script
+        self._before_step = before_step
+        self._logits = np.zeros((1, 1), np.float32)
+
+    def run(self, feeds: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        if not feeds:
+            raise BackendError("a decoder step without inputs")
+        self._before_step()
+        self._logits = np.zeros(shapes["logits"], np.float32)
+        self._logits[-1, next(self._script)] = 20.0
+
+    def output(self, name: str) -> Array:
+        if name != "logits":
+            raise BackendError(f"the script has no output {name!r}")
+        return self._logits
+
+    def close(self) -> None:
+        pass

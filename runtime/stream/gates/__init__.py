@@ -1,0 +1,1 @@
+"""Gates decide whether a frame shows something new."""

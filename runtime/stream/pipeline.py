@@ -1,0 +1,297 @@
+"""One stream: frames in, events out, and every frame accounted for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from edgevlm.answer import Answer, Timing, TokenCounts
+from edgevlm.config import RunConfig
+from edgevlm.errors import BackendError, ConfigError, SourceError, SourceStalled
+from edgevlm.event import (
+    AnswerEvent,
+    Event,
+    FaultEvent,
+    SummaryEvent,
+    TimingsMs,
+    Tokens,
+    boot_id,
+    rfc3339,
+)
+from edgevlm.frame import BadFrame, Frame, FrameSource
+from edgevlm.runtime.model.vlm import Vlm
+from edgevlm.runtime.stream.accounting import Account, peak_rss_mb, percentiles
+from edgevlm.runtime.stream.clock import SYSTEM, Clock
+from edgevlm.runtime.stream.gates.luma import LumaGate
+from edgevlm.runtime.stream.handover import Latest, in_thread
+
+MAX_FAILURES_IN_A_ROW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """The answer that stands for the scene, and the seq of its event."""
+
+    answer: Answer
+    seq: int
+
+
+def mode_of(config: RunConfig, live: bool) -> str:
+    """``freshest`` or ``every``: what was asked for, or the default of the source's kind.
+
+    Raises:
+        ConfigError: a combination that cannot keep its promise.
+    """
+    mode = config.policy.mode or ("freshest" if live else "every")
+    if mode == "every" and live and not config.source.realtime:
+        raise ConfigError(
+            "--mode every on a live source would lose frames unseen: use --mode freshest"
+        )
+    if mode == "freshest" and not live:
+        raise ConfigError(
+            "--mode freshest needs frames that keep coming: add --realtime to play a file at its "
+            "own pace"
+        )
+    return mode
+
+
+class Stream:
+    """Runs one source through one model.
+
+    Args:
+        config: settings.
+        source: closed by whoever opened it, after the run.
+        model: answers; used from the caller's thread only.
+        clock: of ages, rates and limits.
+        stopped: asked between frames and between tokens.
+
+    Raises:
+        ConfigError: a mode that the source cannot keep.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        source: FrameSource,
+        model: Vlm,
+        clock: Clock = SYSTEM,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._model = model
+        self._clock = clock
+        self._stopped = stopped
+        self._mode = mode_of(config, source.live)
+        self._gate = LumaGate() if config.policy.gate else None
+        self._account = Account()
+        self._standing: _Standing | None = None
+        self._seq = 0
+        self._begun_ns = clock.monotonic_ns()
+        self._last_sampled_s: float | None = None
+        self._last_reuse_s: float | None = None
+        self._failures = 0
+        parity = model.bundle.manifest.parity
+        self._degraded = tuple(f"parity: {d}" for d in parity.degraded) if parity else ("parity",)
+
+    def events(self) -> Iterator[Event]:
+        """Every event of the run, the summary last.
+
+        Raises:
+            SourceError: the source failed; its fault and the summary have been yielded before.
+            BackendError: likewise, after ``MAX_FAILURES_IN_A_ROW`` frames.
+            ContractError: the question does not fit the model.
+        """
+        failure: SourceError | BackendError | None = None
+        try:
+            for item in self._frames():
+                self._account.read += 1
+                if isinstance(item, BadFrame):
+                    self._account.drop("undecodable")
+                else:
+                    yield from self._frame(item)
+                if self._full():
+                    break
+        except (SourceError, BackendError) as exc:
+            failure = exc
+            yield self._fault(exc)
+        yield self._summary()
+        if failure is not None:
+            raise failure
+
+    def _frames(self) -> Iterator[Frame | BadFrame]:
+        if not self._source.live or self._mode == "every":
+            for item in self._source.frames():
+                yield item
+                if self._over():
+                    return
+            return
+        latest: Latest[Frame | BadFrame] = in_thread(self._source.frames())
+        try:
+            for item in latest.items(self._over):
+                self._lost(latest.take_superseded())
+                yield item
+        finally:
+            latest.close()
+            self._lost(latest.take_superseded())
+            left = latest.take_left()
+            self._account.read += left
+            self._account.drop("shutdown", left)
+
+    def _lost(self, superseded: int) -> None:
+        self._account.read += superseded
+        self._account.drop("superseded", superseded)
+
+    def _over(self) -> bool:
+        limit = self._config.limits.duration_s
+        late = limit is not None and self._clock.monotonic_ns() - self._begun_ns >= limit * 1e9
+        return self._stopped() or late
+
+    def _full(self) -> bool:
+        limit = self._config.limits.frames
+        return limit is not None and self._account.read >= limit
+
+    def _frame(self, frame: Frame) -> Iterator[Event]:
+        taken_ns = self._clock.monotonic_ns()
+        wait_ms = max(0, taken_ns - frame.monotonic_ns) / 1e6
+        policy = self._config.policy
+        if self._sampled_out(frame):
+            self._account.drop("sampled")
+            return
+        if policy.max_age_s is not None and wait_ms > policy.max_age_s * 1e3:
+            self._account.drop("stale")
+            return
+        changed = self._gate is None or self._gate.changed(frame.pixels.luma())
+        gate_ms = (self._clock.monotonic_ns() - taken_ns) / 1e6
+        if not changed and self._standing is not None:
+            yield from self._reuse(frame, wait_ms, gate_ms)
+            return
+        try:
+            answer = self._ask(frame)
+        except BackendError as exc:
+            self._account.failed += 1
+            self._failures += 1
+            if self._failures >= MAX_FAILURES_IN_A_ROW:
+                raise
+            yield self._fault(exc)
+            return
+        self._failures = 0
+        self._account.answered += 1
+        if self._gate is not None:
+            self._gate.accept()
+        total_ms = (self._clock.monotonic_ns() - frame.monotonic_ns) / 1e6
+        timing = dataclasses.replace(
+            answer.timings_ms, wait=wait_ms, gate=gate_ms, total=max(0.0, total_ms)
+        )
+        answer = dataclasses.replace(answer, timings_ms=timing)
+        self._account.timed(timing, timing.total)
+        whole = answer.finish_reason in ("stop", "length")
+        self._standing = _Standing(answer, self._seq) if whole else None
+        self._last_reuse_s = self._position_s(frame)
+        yield self._event(frame, answer, reused_of=None)
+
+    def _ask(self, frame: Frame) -> Answer:
+        settings, policy = self._config.generation, self._config.policy
+        deadline = None
+        if policy.max_age_s is not None:
+            deadline = frame.monotonic_ns + round(policy.max_age_s * 1e9)
+        return self._model.ask(
+            frame.pixels.rgb(),
+            self._config.ask,
+            system=settings.system,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=settings.seed,
+            deadline_ns=deadline,
+            cancelled=self._stopped,
+        )
+
+    def _position_s(self, frame: Frame) -> float:
+        """Time along which rates count: the source's own where it has one."""
+        if frame.media_s is not None and not self._source.live:
+            return frame.media_s
+        return frame.monotonic_ns / 1e9
+
+    def _sampled_out(self, frame: Frame) -> bool:
+        rate = self._config.policy.rate_hz
+        if rate is None:
+            return False
+        now = self._position_s(frame)
+        if self._last_sampled_s is not None and now < self._last_sampled_s + 1 / rate - 1e-6:
+            return True
+        self._last_sampled_s = now
+        return False
+
+    def _reuse(self, frame: Frame, wait_ms: float, gate_ms: float) -> Iterator[Event]:
+        assert self._standing is not None
+        self._account.reused += 1
+        now, last = self._position_s(frame), self._last_reuse_s
+        if last is not None and now - last < self._config.policy.reuse_every_s:
+            self._account.quiet += 1
+            return
+        self._last_reuse_s = now
+        age_ms = max(0, self._clock.monotonic_ns() - frame.monotonic_ns) / 1e6
+        timing = Timing(wait=wait_ms, gate=gate_ms, total=age_ms)
+        answer = dataclasses.replace(self._standing.answer, timings_ms=timing, tokens=TokenCounts())
+        yield self._event(frame, answer, reused_of=self._standing.seq)
+
+    def _fault(self, error: SourceError | BackendError) -> FaultEvent:
+        code: Literal["source", "stall", "backend"] = "source"
+        if isinstance(error, SourceStalled):
+            code = "stall"
+        elif isinstance(error, BackendError):
+            code = "backend"
+        return FaultEvent(
+            stream=self._config.name, seq=self._next_seq(), code=code, message=str(error)
+        )
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq - 1
+
+    def _event(self, frame: Frame, answer: Answer, reused_of: int | None) -> AnswerEvent:
+        dropped, quiet = self._account.take_pending()
+        return AnswerEvent(
+            stream=self._config.name,
+            seq=self._next_seq(),
+            frame=frame.index,
+            media_s=None if frame.media_s is None else round(frame.media_s, 6),
+            captured_at=rfc3339(frame.captured_ns),
+            clock=frame.clock,
+            monotonic_ns=frame.monotonic_ns,
+            boot_id=boot_id(),
+            age_ms=round(answer.timings_ms.total, 3),
+            text=answer.text,
+            answer=None if answer.answer is None else dict(answer.answer),
+            finish_reason=answer.finish_reason,
+            confidence=None if answer.confidence is None else round(answer.confidence, 4),
+            reused=reused_of is not None,
+            of=reused_of,
+            reused_frames=quiet,
+            dropped=dropped,
+            timings_ms=TimingsMs(
+                **{k: round(v, 3) for k, v in dataclasses.asdict(answer.timings_ms).items()}
+            ),
+            tokens=Tokens(**dataclasses.asdict(answer.tokens)),
+            backend=answer.backend,
+            degraded=self._degraded,
+        )
+
+    def _summary(self) -> SummaryEvent:
+        account = self._account
+        if not account.balanced():
+            raise AssertionError(f"frames are lost between the books: {account.totals()}")
+        elapsed_s = max(1e-9, (self._clock.monotonic_ns() - self._begun_ns) / 1e9)
+        return SummaryEvent(
+            stream=self._config.name,
+            seq=self._next_seq(),
+            frames=account.totals(),
+            age_ms=percentiles(account.ages_ms),
+            stages_ms={k: percentiles(v) for k, v in account.stages_ms.items()},
+            answers_per_s=round(account.answered / elapsed_s, 3),
+            peak_rss_mb=peak_rss_mb(),
+            streams={self._config.name: account.totals()},
+        )

@@ -1,0 +1,66 @@
+"""Frame sources: cameras, network cameras, video files, images, and synthetic scenes."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+from edgevlm.errors import ConfigError, SourceUnavailable
+from edgevlm.frame import FrameSource
+from edgevlm.registry import SOURCES
+from edgevlm.runtime.model.image import SUFFIXES
+from edgevlm.runtime.stream.clock import SYSTEM, Clock
+from edgevlm.runtime.stream.sources.uri import KNOWN, redact, scheme_of
+
+_KINDS = {"v4l2": "v4l2", "rtsp": "rtsp", "rtsps": "rtsp", "synthetic": "synthetic"}
+
+__all__ = ["open_source"]
+
+
+def open_source(uri: str, *, realtime: bool = False, clock: Clock = SYSTEM) -> FrameSource:
+    """The source that ``uri`` names, out of a closed list of schemes.
+
+    Args:
+        uri: ``0`` or ``v4l2:///dev/video0``; ``rtsp://``, ``rtsps://``; ``synthetic:?...``; or the
+            path of a folder, a glob of images, an image or a video file. A file whose name looks
+            like a scheme is written ``./name``.
+        realtime: deliver recorded frames at the pace of their time stamps.
+        clock: stamps frames and is waited on for the pace.
+
+    Raises:
+        ConfigError: an unknown scheme, bad options, or ``realtime`` with a live source.
+        SourceUnavailable: it is not there, or cannot be opened.
+    """
+    kind = _kind(uri)
+    make = SOURCES.resolve(kind)
+    source: FrameSource
+    if kind in ("v4l2", "rtsp"):
+        if realtime:
+            raise ConfigError(f"{redact(uri)} is live already; realtime is for recorded sources")
+        source = make(uri, clock=clock)
+    else:
+        source = make(uri, realtime=realtime, clock=clock)
+    return source
+
+
+def _kind(uri: str) -> str:
+    if not uri:
+        raise ConfigError(f"the source is empty; a source is {KNOWN}")
+    if uri.isdecimal() and uri.isascii():
+        return "v4l2"
+    if (scheme := scheme_of(uri)) is not None:
+        return _KINDS[scheme]
+    path = Path(uri)
+    try:
+        if path.is_dir():
+            return "images"
+        if path.is_file():
+            return "images" if path.suffix.lower() in SUFFIXES else "file"
+        there = path.exists()
+    except OSError as exc:
+        raise SourceUnavailable(f"{redact(uri)} cannot be read: {exc.strerror}") from exc
+    if there:
+        raise SourceUnavailable(f"{redact(uri)} is not a regular file or a folder")
+    if glob.has_magic(uri):
+        return "images"
+    raise SourceUnavailable(f"{redact(uri)} does not exist")

@@ -1,0 +1,103 @@
+"""Pixels of decoders and cameras, converted when somebody asks and not before."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import numpy as np
+
+from edgevlm.frame import UInt8
+
+# Formats whose plane 0 is 8-bit brightness, one byte a pixel.
+_LUMA_FIRST = re.compile(r"gray|yuvj?4(10|11|20|22|40|44)p|yuva4(20|22|44)p|nv(12|16|21|24|42)")
+
+
+class CvPixels:
+    """An interleaved 8-bit picture; brightness is BT.601, computed by OpenCV.
+
+    Args:
+        image: uint8 ``(height, width, 3)``.
+        order: the order of its channels.
+    """
+
+    def __init__(self, image: UInt8, order: Literal["rgb", "bgr"]) -> None:
+        self._image = image
+        self._order = order
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self._image.shape[1], self._image.shape[0]
+
+    def rgb(self) -> UInt8:
+        """The picture as uint8 RGB; a BGR one is converted once."""
+        if self._order == "bgr":
+            import cv2
+
+            self._image, self._order = cv2.cvtColor(self._image, cv2.COLOR_BGR2RGB), "rgb"
+        return self._image
+
+    def luma(self) -> UInt8:
+        """The brightness plane, without converting the picture first."""
+        import cv2
+
+        bgr = self._order == "bgr"
+        gray: UInt8 = cv2.cvtColor(self._image, cv2.COLOR_BGR2GRAY if bgr else cv2.COLOR_RGB2GRAY)
+        return gray
+
+
+class VideoPixels:
+    """A decoded video frame, turned the way its display matrix says.
+
+    Args:
+        picture: an ``av.VideoFrame``; kept, so that its memory outlives the views given out.
+    """
+
+    def __init__(self, picture: Any) -> None:
+        self._picture = picture
+        self._turn = _turn(picture)
+        self._rgb: UInt8 | None = None
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in pixels, as displayed."""
+        w, h = self._picture.width, self._picture.height
+        return (h, w) if self._turn[0] else (w, h)
+
+    def rgb(self) -> UInt8:
+        """The picture as uint8 RGB, converted once by the colour space the frame carries."""
+        if self._rgb is None:
+            from av.video.reformatter import VideoReformatter
+
+            # A converter of its own: one that stays with the frame would keep its threads.
+            image: Any = VideoReformatter().reformat(self._picture, format="rgb24").to_ndarray()
+            self._rgb = np.ascontiguousarray(_turned(image, self._turn))
+        return self._rgb
+
+    def luma(self) -> UInt8:
+        """The decoder's Y plane, range untouched and not copied; grey of any other format."""
+        picture = self._picture
+        plane = picture.planes[0] if _LUMA_FIRST.fullmatch(picture.format.name) else None
+        # A negative line size means bottom-up rows: the buffer is not the picture then.
+        if plane is not None and plane.line_size >= picture.width:
+            rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+            return _turned(rows[: picture.height, : picture.width], self._turn)
+        return _turned(picture.to_ndarray(format="gray"), self._turn)
+
+
+def _turn(picture: Any) -> tuple[bool, bool, bool]:
+    """Of a frame's display matrix: swap the axes, then mirror left-right, then up-down."""
+    for entry in picture.side_data:
+        if entry.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = (int(n) for n in np.frombuffer(entry, np.int32)[:5])
+            if abs(b) > abs(a):  # x' = c y, y' = b x
+                return True, c < 0, b < 0
+            return False, a < 0, d < 0
+    return False, False, False
+
+
+def _turned(image: UInt8, turn: tuple[bool, bool, bool]) -> UInt8:
+    swap, mirror, flip = turn
+    image = image.swapaxes(0, 1) if swap else image
+    return image[:: -1 if flip else 1, :: -1 if mirror else 1]
