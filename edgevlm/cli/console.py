@@ -15,14 +15,19 @@ from rich.table import Table
 Report = Callable[[int, int, str], None]
 
 
+PLAIN_WIDTH = 160
+
+
 def to_stderr() -> Console:
     """A console on stderr, plain where stderr is no terminal."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    width = None if sys.stderr.isatty() else PLAIN_WIDTH
+    return Console(stderr=True, highlight=False, soft_wrap=True, width=width)
 
 
 def to_stdout() -> Console:
     """A console on stdout, for results that are tables."""
-    return Console(highlight=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 def write_json(value: Any) -> None:

@@ -5,8 +5,7 @@ It ships with the package, so that users test their own streams the way edgevlm 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +22,14 @@ def _nothing() -> None:
 
 
 class ScriptedBackend:
-    """Answers with given tokens, over and over.
+    """Answers with given tokens.
+
+    A call of several rows (a prefill) begins the answer anew, a call of one row goes on with it;
+    behind the last token that one is repeated.
 
     Args:
         manifest: of the bundle whose graphs it stands for; shapes come from there.
-        tokens: what the decoder chooses, one a step; repeated from the start when used up. End an
-            answer with one of the manifest's stop tokens.
+        tokens: the answer. End it with one of the manifest's stop tokens, or it never ends.
         before_step: called before every decoder step, to advance a clock or to raise.
     """
 
@@ -37,11 +38,11 @@ class ScriptedBackend:
     def __init__(
         self,
         manifest: Manifest,
-        tokens: Iterable[int],
+        tokens: Sequence[int],
         before_step: Callable[[], None] = _nothing,
     ) -> None:
         self._manifest = manifest
-        self._script = itertools.cycle(tokens)
+        self._script = tuple(tokens)
         self._before_step = before_step
 
     def versions(self) -> dict[str, str]:
@@ -62,7 +63,7 @@ class ScriptedBackend:
 
 class _ScriptedGraph:
     def __init__(
-        self, entry: GraphEntry, script: Iterator[int], before_step: Callable[[], None]
+        self, entry: GraphEntry, script: tuple[int, ...], before_step: Callable[[], None]
     ) -> None:
         self.inputs: tuple[TensorSpec, ...] = tuple(t.spec() for t in entry.inputs)
         self.outputs: tuple[TensorSpec, ...] = tuple(t.spec() for t in entry.outputs)
@@ -88,17 +89,17 @@ class _ScriptedGraph:
 
 
 class _ScriptedState:
-    def __init__(self, script: Iterator[int], before_step: Callable[[], None]) -> None:
+    def __init__(self, script: tuple[int, ...], before_step: Callable[[], None]) -> None:
         self._script = script
         self._before_step = before_step
         self._logits = np.zeros((1, 1), np.float32)
+        self._said = 0
 
     def run(self, feeds: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> None:
-        if not feeds:
-            raise BackendError("a decoder step without inputs")
         self._before_step()
         self._logits = np.zeros(shapes["logits"], np.float32)
-        self._logits[-1, next(self._script)] = 20.0
+        self._said = 0 if feeds["inputs_embeds"].shape[1] > 1 else self._said + 1
+        self._logits[-1, self._script[min(self._said, len(self._script) - 1)]] = 20.0
 
     def output(self, name: str) -> Array:
         if name != "logits":

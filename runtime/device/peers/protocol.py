@@ -114,7 +114,7 @@ def serve(load: Callable[[], Peer], context: int) -> int:
     try:
         peer = load()
     except EdgeVLMError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 2
     _emit(
         {
@@ -162,4 +162,5 @@ def _answer(peer: Peer, line: str, context: int) -> dict[str, Any]:
 
 def _emit(message: dict[str, Any]) -> None:
     """Print one line of JSON at once."""
-    print(json.dumps(message), flush=True)
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()

@@ -67,10 +67,14 @@ class ImageSource:
         self._closed = True
 
 
-def natural_key(path: Path) -> list[tuple[int, str | int, str]]:
-    """Sort key under which numbers inside names count as numbers."""
-    parts = re.split(r"([0-9]+)", str(path))
-    return [(1, int(p), p) if p.isdecimal() else (0, p.lower(), p) for p in parts]
+def natural_key(path: Path) -> tuple[list[list[tuple[int, int | str]]], str]:
+    """Sort key under which numbers inside names count as numbers, and case hardly."""
+    names = [*path.parent.parts, path.stem, path.suffix]
+    parts = [
+        [(0, int(p)) if p.isdecimal() else (1, p.lower()) for p in re.split("([0-9]+)", name)]
+        for name in names
+    ]
+    return parts, str(path)
 
 
 def _find(pattern: str) -> list[Path]:

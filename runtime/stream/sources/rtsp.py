@@ -15,7 +15,7 @@ from edgevlm.runtime.stream.sources.arrival import Timeline, arrived
 from edgevlm.runtime.stream.sources.native import Native
 from edgevlm.runtime.stream.sources.pixels import VideoPixels
 from edgevlm.runtime.stream.sources.uri import dialled, redact, scrub
-from edgevlm.runtime.stream.sources.video import decoded, stamp_s, step_s, video_stream
+from edgevlm.runtime.stream.sources.video import VideoStream
 
 KEY_FRAME_WAITS = 3  # times timeout_s; cameras send a key frame every 1 to 20 s
 
@@ -74,26 +74,25 @@ class RtspSource:
         stream = self._native.use(self._dial)
         if stream is None:
             return
-        timeline = Timeline(step_s(stream))
-        packets = self._container.demux(stream)
+        timeline = Timeline(stream.step_s)
         index, started, patience_s = 0, False, KEY_FRAME_WAITS * self._timeout_s
         began = time.monotonic()
-        while (packet := self._native.use(partial(self._read, packets))) is not None:
+        while (packet := self._native.use(partial(self._read, stream.packets))) is not None:
             came_ns = self._clock.monotonic_ns()
             started = started or bool(packet.is_keyframe)
             if not started:
                 if time.monotonic() - began > patience_s:
                     raise SourceStalled(f"{self.name} sent no key frame for {patience_s:g} s")
                 continue
-            for picture in self._native.use(partial(decoded, stream, packet)) or ():
+            for picture in self._native.use(partial(stream.decode, packet)) or ():
                 if isinstance(picture, str):
                     yield BadFrame(index=index, reason=picture)
                 else:
-                    media_s = timeline.at(stamp_s(picture, stream))
+                    media_s = timeline.at(stream.stamp_s(picture))
                     yield arrived(self._clock, index, VideoPixels(picture), media_s, came_ns)
                 index += 1
 
-    def _dial(self) -> Any:
+    def _dial(self) -> VideoStream:
         import av
 
         options = {
@@ -117,7 +116,7 @@ class RtspSource:
         except av.error.FFmpegError as exc:
             problem = self._why(exc, time.monotonic() - began, limits[0])
         else:
-            return video_stream(self._container, self.name)
+            return VideoStream(self._container, self.name)
         # Outside of `except`: libav's exception holds the URI, and a chained one is printed.
         raise SourceUnavailable(f"{self.name} cannot be opened: {problem}")
 
@@ -128,8 +127,11 @@ class RtspSource:
         problem = "the server ended the stream"
         try:
             packet = next(packets, None)
-            if packet is not None and packet.size:
+            late = time.monotonic() - began >= self._timeout_s
+            if packet is not None and packet.size and not late:
                 return packet
+            if late:  # libav gives out a last packet before it reports the interruption
+                problem = f"no answer within {self._timeout_s:g} s"
         except av.error.FFmpegError as exc:
             problem = self._why(exc, time.monotonic() - began, self._timeout_s)
         raise SourceStalled(f"{self.name} stopped: {problem}")
@@ -143,8 +145,10 @@ class RtspSource:
         if isinstance(exc, av.error.ExitError) or waited_s >= limit_s:
             return f"no answer within {limit_s:g} s"
         hint = ""
-        if self._uri.startswith("rtsps:") and isinstance(exc, av.error.OSError):
-            hint = "; is its certificate trusted here (SSL_CERT_FILE), and for this host name?"
+        if isinstance(exc, av.error.OSError):  # all that libav says of a name or a certificate
+            hint = "; is the host name right?"
+            if self._uri.startswith("rtsps:"):
+                hint = "; is the certificate trusted here (SSL_CERT_FILE), and for this host name?"
         return scrub(f"{exc.strerror}{hint}", self._uri)
 
     def _hang_up(self) -> None:

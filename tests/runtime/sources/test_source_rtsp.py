@@ -1,0 +1,456 @@
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import re
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+import traceback
+from pathlib import Path
+from urllib.parse import quote
+
+import av
+import numpy as np
+import pytest
+
+from edgevlm.errors import ConfigError, SourceStalled, SourceUnavailable
+from edgevlm.frame import BadFrame, Frame
+from edgevlm.runtime.stream.sources import open_source
+from edgevlm.runtime.stream.sources.rtsp import RtspSource
+from edgevlm.runtime.stream.sources.video import VideoFileSource
+
+PACKAGES = "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
+USER, PASSWORD = "can ary-user", "can@ry!#/se:cret?"
+RAW = f"{USER}:can@ry%21#/se:cret?"
+ENCODED = f"{quote(USER, safe='')}:{quote(PASSWORD, safe='')}"
+SECRETS = ("can@ry", "cret", "ary-user", quote(PASSWORD, safe=""), quote(USER, safe=""))
+
+
+class Server:
+    """A loopback socket; ``talk`` gets each connection, on a thread of its own."""
+
+    def __init__(self, talk, tls=None):
+        self._talk, self._tls = talk, tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.uri = f"rtsp://127.0.0.1:{self.port}/live"
+        self.requests = []
+        self._open = [self._listener]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                connection.settimeout(5)
+                self._open.append(connection)
+                with contextlib.suppress(OSError):
+                    if self._tls is not None:
+                        connection = self._tls.wrap_socket(
+                            connection, server_side=True, do_handshake_on_connect=False
+                        )
+                        self._open.append(connection)
+                        connection.do_handshake()
+                    self._talk(self, connection)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        self._thread.join(5)
+
+
+def answer(status, *headers, body=""):
+    """Talk that answers every request so."""
+
+    def talk(server, connection):
+        while data := connection.recv(65536):
+            server.requests.append(data.decode())
+            number = re.search(r"CSeq: *(\d+)", data.decode())[1]
+            lines = [f"RTSP/1.0 {status}", f"CSeq: {number}", *headers, "", body]
+            connection.sendall("\r\n".join(lines).encode())
+
+    return talk
+
+
+def silent(server, connection):
+    while data := connection.recv(65536):
+        server.requests.append(data.decode())
+
+
+@contextlib.contextmanager
+def gstreamer(require, clip, *credentials):
+    """Debian's GStreamer RTSP server in a child process; gives the address without a scheme."""
+    script = Path(__file__).with_name("gst_server.py")
+    if not Path("/usr/bin/python3").exists():
+        require(f"no /usr/bin/python3 with GStreamer (apt-get install {PACKAGES})")
+    child = subprocess.Popen(
+        ["/usr/bin/python3", str(script), str(clip), *credentials],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        port = child.stdout.readline().strip()
+        if not port:
+            reason = child.communicate()[1].strip().splitlines()[-1:]
+            require(f"no GStreamer RTSP server (apt-get install {PACKAGES}): {reason}")
+        yield f"127.0.0.1:{port}/cam"
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@pytest.fixture(scope="module")
+def camera_clip(encode, tmp_path_factory):
+    """Three seconds with a key frame every half second and one slice a picture."""
+    options = {"g": "12", "bf": "0", "x264-params": "sliced-threads=0:scenecut=0"}
+    return encode(tmp_path_factory.mktemp("rtsp") / "cam.mp4", 75, options=options)
+
+
+def read(source):
+    """What a source gives, its error, and the seconds it took."""
+    began, items, error = time.monotonic(), [], None
+    try:
+        items.extend(source.frames())
+    except (SourceStalled, SourceUnavailable) as exc:
+        error = exc
+    return items, error, time.monotonic() - began
+
+
+def printed(error):
+    """Everything a program can print of an error, chained ones included."""
+    links = [error, error.__cause__, error.__context__]
+    return " ".join([*traceback.format_exception(error), *map(repr, links)])
+
+
+def test_a_camera_is_read_from_its_key_frame_on(require, camera_clip):
+    with gstreamer(require, camera_clip) as address:
+        source = open_source(f"rtsp://{address}")
+        before_ns = time.monotonic_ns()
+        frames = []
+        for item in source.frames():
+            assert isinstance(item, Frame)
+            frames.append(item)
+            if len(frames) == 25:
+                source.close()
+        after_ns = time.monotonic_ns()
+    assert len(frames) == 25
+    assert [f.index for f in frames] == list(range(25))
+    assert [f.media_s for f in frames] == pytest.approx([i / 25 for i in range(25)], abs=0.005)
+    stamps = [before_ns, *(f.monotonic_ns for f in frames), after_ns]
+    assert stamps == sorted(stamps)
+    picture = frames[0].pixels
+    assert picture.size_wh == (160, 120)
+    assert picture.rgb().shape == (120, 160, 3)
+    assert picture.luma().std() > 10
+
+
+def test_the_end_of_a_live_stream_is_a_stall(require, camera_clip):
+    with gstreamer(require, camera_clip) as address:
+        items, error, seconds = read(RtspSource(f"rtsp://{address}", timeout_s=2))
+    assert len(items) > 50
+    assert isinstance(error, SourceStalled)
+    assert seconds < 4.9
+
+
+@pytest.mark.parametrize("credentials", [RAW, ENCODED])
+def test_odd_credentials_open_a_camera(require, camera_clip, credentials):
+    with gstreamer(require, camera_clip, USER, PASSWORD) as address:
+        source = RtspSource(f"rtsp://{credentials}@{address}")
+        assert isinstance(next(source.frames()), Frame)
+        assert source.name == f"rtsp://***@{address}"
+
+
+@pytest.mark.parametrize("prefix", ["", f"{USER}:canary-wrong@"])
+def test_a_real_server_refuses(require, camera_clip, prefix):
+    with gstreamer(require, camera_clip, USER, PASSWORD) as address:
+        _, error, _ = read(RtspSource(f"rtsp://{prefix}{address}"))
+    assert isinstance(error, SourceUnavailable)
+    assert "authentication failed (401)" in str(error)
+    assert not any(secret in printed(error) for secret in (*SECRETS, "canary"))
+
+
+REFUSALS = {
+    "authentication failed (401)": answer(
+        "401 Unauthorized", 'WWW-Authenticate: Digest realm="x", nonce="0123"'
+    ),
+    "Server returned 404": answer("404 Not Found"),
+    "Server returned 403": answer("403 Forbidden"),
+    "Server returned 5XX": answer("503 Service Unavailable"),
+    "Invalid data found": lambda _, connection: connection.sendall(b"\x00SSH-2.0\r\n\r\n" * 50),
+    "cannot be opened": lambda _, connection: connection.close(),
+}
+
+
+@pytest.mark.parametrize("problem", REFUSALS)
+@pytest.mark.parametrize("credentials", [RAW, ENCODED, f"{USER}:p/{PASSWORD}"])
+def test_no_refusal_shows_credentials(problem, credentials, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    with Server(REFUSALS[problem]) as server:
+        uri = f"rtsp://{credentials}@127.0.0.1:{server.port}/live"
+        source = open_source(uri)
+        items, error, seconds = read(source)
+    assert items == []
+    assert isinstance(error, SourceUnavailable)
+    assert seconds < 4
+    assert problem in str(error)
+    assert f"rtsp://***@127.0.0.1:{server.port}/live" in str(error)
+    assert "\n" not in str(error)
+    captured = capfd.readouterr()
+    everything = " ".join(
+        [printed(error), source.name, repr(source), caplog.text, captured.out, captured.err]
+    )
+    assert not [secret for secret in SECRETS if secret in everything]
+
+
+def test_the_password_travels_as_it_was_meant():
+    challenge = answer("401 Unauthorized", 'WWW-Authenticate: Basic realm="x"')
+    with Server(challenge) as server:
+        read(RtspSource(f"rtsp://{RAW}@127.0.0.1:{server.port}/live"))
+        sent = re.search(r"Authorization: Basic (\S+)", "".join(server.requests))
+    assert base64.b64decode(sent[1]).decode() == f"{USER}:{PASSWORD}"
+
+
+def test_a_refused_connection_and_an_unknown_host():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    _, error, _ = read(RtspSource(f"rtsp://{RAW}@127.0.0.1:{port}/live"))
+    assert isinstance(error, SourceUnavailable)
+    assert "Connection refused" in str(error)
+    assert not [secret for secret in SECRETS if secret in printed(error)]
+
+
+def test_a_server_that_never_answers_is_given_up():
+    with Server(silent) as server:
+        uri = f"rtsp://{RAW}@127.0.0.1:{server.port}/live"
+        _, error, seconds = read(RtspSource(uri, timeout_s=1.0))
+        assert server.requests  # it was reached
+    assert isinstance(error, SourceUnavailable)
+    assert "no answer within 0.5 s" in str(error)
+    assert seconds < 1.5
+    assert not [secret for secret in SECRETS if secret in printed(error)]
+
+
+def parameter_sets(clip):
+    """SPS and PPS of an MP4 clip, out of its avcC box."""
+    with av.open(str(clip)) as container:
+        extra = container.streams.video[0].codec_context.extradata
+    sets, at = [], 6
+    for _ in range(2):
+        size = int.from_bytes(extra[at : at + 2], "big")
+        sets.append(extra[at + 2 : at + 2 + size])
+        at += 2 + size + 1
+    return sets
+
+
+def pictures(clip):
+    """The coded pictures of an MP4 clip, each a list of NAL units."""
+    found = []
+    with av.open(str(clip)) as container:
+        for packet in container.demux(video=0):
+            data, units = bytes(packet), []
+            while data:
+                size = int.from_bytes(data[:4], "big")
+                units.append(data[4 : 4 + size])
+                data = data[4 + size :]
+            if units:
+                found.append(units)
+    return found
+
+
+def playing(sets, coded, *, every_s=0.0, close=False):
+    """Talk of a camera: accepts everything up to PLAY, sends ``coded``, then falls silent.
+
+    RTP payload of RFC 6184, single NAL unit mode, interleaved as in RFC 2326 section 10.12.
+    """
+    sprop = ",".join(base64.b64encode(each).decode() for each in sets)
+    sdp = (
+        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n"
+        "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:track\r\n"
+        f"a=fmtp:96 packetization-mode=0;sprop-parameter-sets={sprop}\r\n"
+    )
+
+    def send(connection):
+        sequence = 0
+        for number, units in enumerate(coded):
+            for unit in units:
+                last = 0x80 if unit is units[-1] else 0
+                head = struct.pack(">BBHII", 0x80, 96 | last, sequence, number * 3600, 7)
+                rtp = head + unit
+                connection.sendall(b"$\x00" + len(rtp).to_bytes(2, "big") + rtp)
+                sequence += 1
+            time.sleep(every_s)
+
+    def talk(server, connection):
+        while data := connection.recv(65536):
+            request = data.decode(errors="replace")
+            server.requests.append(request)
+            number = re.search(r"CSeq: *(\d+)", request)[1]
+            head = f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\nSession: 1;timeout=60\r\n"
+            if request.startswith("OPTIONS"):
+                head += "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
+            elif request.startswith("SETUP"):
+                head += "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+            body = sdp if request.startswith("DESCRIBE") else ""
+            if body:
+                head += f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n"
+            connection.sendall(f"{head}\r\n{body}".encode())
+            if request.startswith("PLAY"):
+                send(connection)
+                if close:
+                    connection.close()
+                    return
+
+    return talk
+
+
+@pytest.fixture(scope="module")
+def coded(camera_clip):
+    return parameter_sets(camera_clip), pictures(camera_clip)
+
+
+@pytest.fixture(scope="module")
+def whole(camera_clip):
+    """Every brightness plane of the clip."""
+    return [f.pixels.luma().copy() for f in VideoFileSource(camera_clip).frames()]
+
+
+def test_the_pictures_of_a_camera_are_those_it_sent(coded, whole):
+    sets, sent = coded
+    with Server(playing(sets, sent)) as server:
+        items, error, seconds = read(RtspSource(server.uri, timeout_s=0.8))
+    assert isinstance(error, SourceStalled)
+    assert "stopped: no answer within 0.8 s" in str(error)
+    assert 0.8 <= seconds < 2
+    # The last one stays in libav's parser, which waits for the start of the next.
+    assert len(items) >= 74
+    assert [f.index for f in items] == list(range(len(items)))
+    for frame, luma in zip(items, whole, strict=False):
+        np.testing.assert_array_equal(frame.pixels.luma(), luma)
+
+
+def test_a_stream_joined_midway_starts_at_a_key_frame(coded, whole):
+    sets, sent = coded
+    with Server(playing(sets, sent[5:])) as server:
+        items, _, _ = read(RtspSource(server.uri, timeout_s=0.8))
+    assert len(items) >= 74 - 12
+    assert (items[0].index, items[0].media_s) == (0, 0.0)
+    np.testing.assert_array_equal(items[0].pixels.luma(), whole[12])
+
+
+def test_a_stream_that_ends_has_stalled(coded):
+    sets, sent = coded
+    with Server(playing(sets, sent, close=True)) as server:
+        items, error, seconds = read(RtspSource(server.uri, timeout_s=3))
+    assert len(items) == 75
+    assert isinstance(error, SourceStalled)
+    assert "stopped: the server ended the stream" in str(error)
+    assert seconds < 2
+
+
+def test_damaged_pictures_are_counted_and_decoding_goes_on(coded, whole):
+    sets, sent = coded
+    damaged = [list(units) for units in sent]
+    damaged[30] = [unit[: len(unit) // 2] for unit in damaged[30]]
+    with Server(playing(sets, damaged, close=True)) as server:
+        items, _, _ = read(RtspSource(server.uri, timeout_s=3))
+    bad = [item.index for item in items if isinstance(item, BadFrame)]
+    assert bad == [30]
+    assert [item.index for item in items] == list(range(75))
+    np.testing.assert_array_equal(items[36].pixels.luma(), whole[36])  # the next key frame
+
+
+def test_a_stream_without_key_frames_is_given_up(coded):
+    sets, sent = coded
+    deltas = [units for i, units in enumerate(sent) if i % 12] * 3
+    with Server(playing(sets, deltas, every_s=0.02)) as server:
+        items, error, seconds = read(RtspSource(server.uri, timeout_s=0.6))
+    assert items == []
+    assert isinstance(error, SourceStalled)
+    assert "sent no key frame for 1.8 s" in str(error)
+    assert seconds < 3.5
+
+
+def test_a_camera_that_plays_nothing_is_given_up(coded):
+    with Server(playing(coded[0], [])) as server:
+        items, error, seconds = read(RtspSource(server.uri, timeout_s=0.8))
+        assert any(request.startswith("PLAY") for request in server.requests)
+    assert items == []
+    assert isinstance(error, SourceUnavailable | SourceStalled)
+    assert seconds < 3
+
+
+def test_close_ends_a_dial_and_a_read_within_the_timeout(coded):
+    for talk in (silent, playing(coded[0], []), playing(*coded)):
+        with Server(talk) as server:
+            source = RtspSource(server.uri, timeout_s=1.0)
+            results = []
+            reader = threading.Thread(target=lambda s=source, r=results: r.append(read(s)))
+            reader.start()
+            time.sleep(0.4)
+            began = time.monotonic()
+            source.close()
+            assert time.monotonic() - began < 0.1
+            reader.join(4)
+            assert time.monotonic() - began < 1.2
+        assert results[0][1] is None
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 "
+        "-subj /CN=camera -addext subjectAltName=IP:127.0.0.1"
+    )
+    try:
+        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    except FileNotFoundError:
+        return None
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("trusted", "host", "problem"),
+    [
+        (True, "127.0.0.1", "authentication failed (401)"),
+        (False, "127.0.0.1", "is the certificate trusted here (SSL_CERT_FILE)"),
+        (True, "localhost", "is the certificate trusted here (SSL_CERT_FILE)"),
+    ],
+)
+def test_rtsps_checks_certificate_and_host(
+    require, certificate, monkeypatch, trusted, host, problem
+):
+    if certificate is None:
+        require("no openssl command (apt-get install openssl)")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
+    challenge = answer("401 Unauthorized", 'WWW-Authenticate: Basic realm="x"')
+    with Server(challenge, context) as server:
+        _, error, _ = read(RtspSource(f"rtsps://{RAW}@{host}:{server.port}/live"))
+        sent = "".join(server.requests)
+    assert isinstance(error, SourceUnavailable)
+    assert problem in str(error)
+    assert ("Authorization" in sent) is (problem == "authentication failed (401)")
+    assert not [secret for secret in SECRETS if secret in printed(error)]
+
+
+def test_a_timeout_must_be_positive():
+    with pytest.raises(ConfigError, match="timeout_s must be positive, got 0"):
+        RtspSource("rtsp://host/x", timeout_s=0)
+    with pytest.raises(ConfigError, match="must start with rtsp://"):
+        RtspSource("http://host/x")
