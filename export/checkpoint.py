@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
+from operator import index
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from edgevlm.errors import CheckpointError
 from edgevlm.export.quantize import QuantBlocks
@@ -17,6 +20,28 @@ _HEADER_CAP = 100 << 20
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
 
 
+def reason(exc: Exception) -> str:
+    """What an exception says, in one line; of pydantic's the first problem."""
+    if isinstance(exc, ValidationError):
+        first = exc.errors()[0]
+        return ": ".join([*map(str, first["loc"]), first["msg"]])
+    return " ".join(str(exc).split())
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file.
+
+    Raises:
+        CheckpointError: missing, not a file, or not UTF-8.
+    """
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError as exc:
+        raise CheckpointError(f"{path} does not exist") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise CheckpointError(f"{path} cannot be read: {exc}") from exc
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Parse a JSON object.
 
@@ -24,10 +49,8 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: missing, not JSON, or not an object.
     """
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as exc:
-        raise CheckpointError(f"{path} does not exist") from exc
-    except (UnicodeDecodeError, json.JSONDecodeError) as exc:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as exc:
         raise CheckpointError(f"{path} is not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object, got {type(value).__name__}")
@@ -57,21 +80,25 @@ class SafetensorsFile:
                 raise CheckpointError(f"{path} is truncated or not a safetensors file")
             try:
                 header = json.loads(file.read(length))
-            except (UnicodeDecodeError, json.JSONDecodeError) as exc:
+            except (ValueError, RecursionError) as exc:
                 raise CheckpointError(f"{path} has a damaged header: {exc}") from exc
+        if not isinstance(header, dict):
+            raise CheckpointError(f"{path} has a damaged header: no object")
         header.pop("__metadata__", None)
         self.tensors: dict[str, tuple[str, tuple[int, ...], int]] = {}
         for name, entry in header.items():
             try:
-                start, end = entry["data_offsets"]
-                shape = tuple(int(n) for n in entry["shape"])
+                start, end = map(index, entry["data_offsets"])
+                shape = tuple(map(index, entry["shape"]))
                 dtype = str(entry["dtype"])
             except (KeyError, TypeError, ValueError) as exc:
                 raise CheckpointError(f"{path}: the entry of {name} is damaged") from exc
             if not 0 <= start <= end <= size - 8 - length:
                 raise CheckpointError(f"{path} is truncated: {name} ends behind the file")
+            if min(shape, default=1) < 1:
+                raise CheckpointError(f"{path}: {name} has the shape {shape}, which is empty")
             if dtype in _DTYPES:
-                want = int(np.prod(shape, dtype=np.int64)) * np.dtype(_DTYPES[dtype]).itemsize
+                want = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
                 if want != end - start:
                     raise CheckpointError(f"{path}: {name} has {end - start} bytes, not {want}")
             self.tensors[name] = (dtype, shape, 8 + length + start)
@@ -81,7 +108,7 @@ class SafetensorsFile:
         dtype, shape, offset = self.tensors[name]
         if dtype not in _DTYPES:
             raise CheckpointError(f"{self.path}: {name} has the dtype {dtype}, which is not read")
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         raw: Array = np.memmap(self.path, _DTYPES[dtype], "r", offset, (count,))
         if dtype == "BF16":
             raw = (raw.astype(np.uint32) << 16).view(np.float32)
@@ -110,13 +137,16 @@ class HfWeights:
 
     @staticmethod
     def _find(folder: Path) -> list[Path]:
-        index = folder / "model.safetensors.index.json"
-        if index.is_file():
-            names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        listing = folder / "model.safetensors.index.json"
+        if listing.is_file():
+            shards = read_json(listing).get("weight_map")
+            if not isinstance(shards, dict) or not shards:
+                raise CheckpointError(f"{listing} has no weight_map")
+            names = sorted(set(map(str, shards.values())))
             paths = [folder / n for n in names]
             for name, path in zip(names, paths, strict=True):
                 if Path(name).name != name or not path.is_file():
-                    raise CheckpointError(f"{index} names the shard {name!r}, which is not there")
+                    raise CheckpointError(f"{listing} names the shard {name!r}, which is not there")
             return paths
         paths = sorted(folder.glob("*.safetensors"))
         if not paths:

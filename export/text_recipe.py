@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from edgevlm.bundle.manifest import PromptSpec
 from edgevlm.errors import CheckpointError, ConfigError
-from edgevlm.export.checkpoint import HfWeights, read_json
+from edgevlm.export.checkpoint import HfWeights, read_json, read_text, reason
 from edgevlm.export.gguf_file import GgufFile
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.tokenizer_gguf import build_tokenizer
@@ -44,7 +44,12 @@ def gather_folder(folder: Path, options: ExportOptions) -> ModelParts:
     settings = _optional(folder / "tokenizer_config.json")
     generation = _optional(folder / "generation_config.json")
     template = _template(folder, settings)
-    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    try:
+        tokenizer = Tokenizer.from_str(read_text(tokenizer_path))
+    except CheckpointError:
+        raise
+    except Exception as exc:  # the tokenizers library raises plain Exception
+        raise CheckpointError(f"{tokenizer_path} is not a tokenizer: {reason(exc)}") from exc
     return ModelParts(
         name=folder.resolve().name,
         family=model_type,
@@ -113,7 +118,7 @@ def _optional(path: Path) -> dict[str, Any]:
 def _template(folder: Path, settings: dict[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text("utf-8")
+        return read_text(path)
     template = settings.get("chat_template")
     return template if isinstance(template, str) else None
 
@@ -127,11 +132,11 @@ def _first(value: Any) -> int | None:
 def _stop_ids(folder: Path, *configs: dict[str, Any]) -> tuple[int, ...]:
     for config in configs:
         value = config.get("eos_token_id")
-        if value is not None:
+        if value not in (None, []):
             return tuple(map(int, value)) if isinstance(value, list) else (int(value),)
     raise CheckpointError(f"{folder}: neither generation_config.json nor config.json names an end")
 
 
 def _licenses(folder: Path) -> dict[str, str]:
-    found = sorted(p for p in folder.iterdir() if p.name.upper().startswith("LICENSE"))
-    return {p.name: p.read_text("utf-8") for p in found}
+    named = (p for p in folder.iterdir() if p.name.upper().startswith("LICENSE"))
+    return {p.name: read_text(p) for p in sorted(named) if p.is_file()}

@@ -9,11 +9,11 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edgevlm.bundle.cache import cache_folder
 from edgevlm.bundle.files import MANIFEST, check_name, fsync_tree, list_files, sha256_file
-from edgevlm.errors import BundleCorrupt
+from edgevlm.errors import BundleCorrupt, BundleError
 
 MAX_FILES = 10_000
 MAX_BYTES = 64 << 30
@@ -52,8 +52,10 @@ def unpack(archive_path: Path, folder: Path) -> None:
 
     Raises:
         BundleCorrupt: not a zip, a damaged member, a name that leaves the folder, a link, a
-            duplicate, names that differ only in case, more than ``MAX_FILES`` files or
-            ``MAX_BYTES`` bytes, or a compressed member (a bundle never has one).
+            duplicate, names that differ only in case, a file that is a folder too, more than
+            ``MAX_FILES`` files or ``MAX_BYTES`` bytes, or a compressed member (a bundle never
+            has one).
+        BundleError: the files cannot be written.
     """
     try:
         with zipfile.ZipFile(archive_path) as archive:
@@ -64,7 +66,11 @@ def unpack(archive_path: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, target.open("xb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as exc:
+    except BundleError:
+        raise
+    except OSError as exc:
+        raise BundleError(f"{archive_path} cannot be unpacked: {exc}") from exc
+    except Exception as exc:  # the zipfile module raises whatever the bytes provoke
         raise BundleCorrupt(f"{archive_path} is not an intact .evlm file: {exc}") from exc
 
 
@@ -87,7 +93,10 @@ def _check_members(archive_path: Path, members: list[zipfile.ZipInfo]) -> None:
         if member.filename.casefold() in seen:
             raise BundleCorrupt(f"{archive_path}: {member.filename} is there twice")
         seen.add(member.filename.casefold())
-    if MANIFEST not in seen:
+    for name in sorted(seen):
+        if clash := seen.intersection(map(str, PurePosixPath(name).parents)):
+            raise BundleCorrupt(f"{archive_path}: {clash.pop()} is a file and a folder")
+    if MANIFEST not in {m.filename for m in members}:
         raise BundleCorrupt(f"{archive_path} has no {MANIFEST}")
 
 
@@ -106,7 +115,18 @@ def unpack_once(archive_path: Path) -> Path:
     """The folder of an unpacked ``.evlm``, unpacking it into the cache the first time.
 
     The folder is named after the archive's hash; concurrent callers wait for each other.
+
+    Raises:
+        BundleCorrupt: as ``unpack``.
+        BundleError: the archive cannot be read, or the cache not written.
     """
+    try:
+        return _unpack_once(archive_path)
+    except OSError as exc:
+        raise BundleError(f"{archive_path} cannot be unpacked: {exc}") from exc
+
+
+def _unpack_once(archive_path: Path) -> Path:
     digest = sha256_file(archive_path)
     target = cache_folder() / "bundles" / digest
     if target.is_dir():

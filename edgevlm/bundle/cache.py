@@ -38,7 +38,7 @@ class HashRecord:
         """The record of this user."""
         path = cache_folder() / "hashed.json"
         entries: dict[str, str] = {}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             loaded = json.loads(path.read_text("utf-8"))
             if isinstance(loaded, dict):
                 entries = {k: v for k, v in loaded.items() if isinstance(v, str)}

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgevlm.bundle.decoder import DecoderSpec
-from edgevlm.tensors import TensorSpec
+from edgevlm.tensors import DTYPES, TensorSpec
 
 FORMAT_VERSION: Literal[1] = 1
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
+Dtype = Annotated[str, Field(pattern=f"^({'|'.join(DTYPES)})$")]
 
 
 class Strict(BaseModel):
@@ -35,7 +36,7 @@ class TensorEntry(Strict):
     """One graph input or output; a free dimension is a name."""
 
     name: str
-    dtype: str
+    dtype: Dtype
     shape: tuple[int | str, ...]
     meaning: str = ""
 
@@ -63,8 +64,8 @@ class Segment(Strict):
 
     file: str
     offset: int = Field(ge=0)
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: Dtype
+    shape: tuple[Annotated[int, Field(ge=0)], ...]
 
     @property
     def nbytes(self) -> int:
@@ -140,7 +141,7 @@ class PromptSpec(Strict):
     system: str | None = Field(default=None, description="system turn when the caller gives none")
     bos_token_id: int | None = None
     add_bos: bool = False
-    stop_token_ids: tuple[int, ...]
+    stop_token_ids: tuple[int, ...] = Field(min_length=1)
     labels: LabelPrompt | None = None
 
 

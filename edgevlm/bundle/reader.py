@@ -87,7 +87,7 @@ def read_manifest(root: Path) -> Manifest:
         raise BundleCorrupt(f"{path} is larger than {_MANIFEST_CAP_BYTES} bytes")
     try:
         raw = json.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise BundleCorrupt(f"{path} is not JSON: {exc}") from exc
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if version != FORMAT_VERSION:
@@ -151,11 +151,17 @@ def open_bundle(path: str | os.PathLike[str], verify: Verify = "once") -> Bundle
     """Open a bundle folder, or a ``.evlm`` file (unpacked once into the cache).
 
     Raises:
-        BundleError: nothing there, or no bundle.
+        BundleError: nothing there, no bundle, or one that cannot be read.
         BundleVersion: an unknown format version.
         BundleCorrupt: files differ from the manifest.
     """
-    root = Path(path)
+    try:
+        return _open(Path(path), verify)
+    except OSError as exc:
+        raise BundleError(f"{path} cannot be read: {exc}") from exc
+
+
+def _open(root: Path, verify: Verify) -> Bundle:
     if root.is_file():
         root = unpack_once(root)
     elif not root.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +37,7 @@ class BundleWriter:
         if target.exists():
             if not force:
                 raise BundleExists(f"{target} is already there; replace it with --force")
-            if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+            if not _replaceable(target):
                 raise BundleExists(f"{target} holds something that is not a bundle; move it away")
         self._made: list[Path] = []
         try:
@@ -60,10 +61,10 @@ class BundleWriter:
         trace: TracebackType | None,
     ) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
-        if error is not None:
-            self._forget_folders()
+        self._forget_folders()
 
     def _forget_folders(self) -> None:
+        """Remove the folders that were made here, unless a bundle lies in them now."""
         for folder in reversed(self._made):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -89,15 +90,26 @@ class BundleWriter:
         if self.target.suffix == ".evlm":
             pack(self.root, self.target)
         else:
-            old = self._move_away()
-            self.root.replace(self.target)
-            if old is not None:
-                shutil.rmtree(old, ignore_errors=True)
+            self._replace_folder()
         return manifest
 
-    def _move_away(self) -> Path | None:
+    def _replace_folder(self) -> None:
         if not self.target.exists():
-            return None
+            self.root.replace(self.target)
+            return
         holder = Path(tempfile.mkdtemp(dir=self.target.parent, prefix=f".{self.target.name}-old-"))
-        self.target.replace(holder / "bundle")
-        return holder
+        old = self.target.replace(holder / "bundle")
+        try:
+            self.root.replace(self.target)
+        except BaseException:
+            old.replace(self.target)
+            raise
+        finally:
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+def _replaceable(target: Path) -> bool:
+    """True for a bundle, packed or not, and for an empty folder."""
+    if target.is_dir():
+        return (target / MANIFEST).is_file() or not any(target.iterdir())
+    return target.suffix == ".evlm" and zipfile.is_zipfile(target)

@@ -7,8 +7,11 @@ Matrices are ``(out, in)``; rotary halves are not interleaved.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
+from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.errors import CheckpointError
 from edgevlm.export.quantize import QuantBlocks
 from edgevlm.tensors import Float32
 
@@ -39,3 +42,41 @@ class WeightSource(Protocol):
     def blocks(self, name: str) -> QuantBlocks | None:
         """The weight as stored, if it already has a layout that is kept without loss."""
         ...
+
+
+def check_shapes(spec: DecoderSpec, source: WeightSource) -> None:
+    """Hold every weight that the decoder needs against its shape.
+
+    Raises:
+        CheckpointError: a weight is missing or has another shape than the configuration makes it.
+    """
+    for name, wanted in _shapes(spec):
+        if (found := source.shape(name)) != wanted:
+            raise CheckpointError(f"{name} has the shape {found}; the configuration asks {wanted}")
+
+
+def _shapes(spec: DecoderSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
+    hidden, inner = spec.hidden_size, spec.intermediate_size
+    linears = {
+        "self_attn.q_proj": (spec.q_size, hidden, spec.qkv_bias),
+        "self_attn.k_proj": (spec.kv_size, hidden, spec.qkv_bias),
+        "self_attn.v_proj": (spec.kv_size, hidden, spec.qkv_bias),
+        "self_attn.o_proj": (hidden, spec.q_size, spec.o_bias),
+        "mlp.gate_proj": (inner, hidden, spec.mlp_bias),
+        "mlp.up_proj": (inner, hidden, spec.mlp_bias),
+        "mlp.down_proj": (hidden, inner, spec.mlp_bias),
+    }
+    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
+    if spec.qk_norm:
+        norms |= {"self_attn.q_norm": spec.head_dim, "self_attn.k_norm": spec.head_dim}
+    yield "embed_tokens.weight", (spec.vocab_size, hidden)
+    if not spec.tied_head:
+        yield "lm_head.weight", (spec.vocab_size, hidden)
+    yield "norm.weight", (hidden,)
+    for i in range(spec.num_layers):
+        for name, size in norms.items():
+            yield f"layers.{i}.{name}.weight", (size,)
+        for name, (out, width, bias) in linears.items():
+            yield f"layers.{i}.{name}.weight", (out, width)
+            if bias:
+                yield f"layers.{i}.{name}.bias", (out,)

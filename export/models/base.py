@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from edgevlm.bundle.decoder import DecoderSpec, RopeScaling
 from edgevlm.errors import CheckpointError
+from edgevlm.export.checkpoint import reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +48,8 @@ class TextFamily:
                 "'silu'"
             )
         attention_bias = bool(config.get("attention_bias", False))
-        rope = rope_parameters(config)
         try:
+            rope = rope_parameters(config)
             heads = int(config["num_attention_heads"])
             hidden = int(config["hidden_size"])
             return DecoderSpec(
@@ -73,8 +74,8 @@ class TextFamily:
             )
         except KeyError as exc:
             raise CheckpointError(f"config.json of {self.model_type} lacks {exc}") from exc
-        except (ValidationError, ValueError, TypeError) as exc:
-            raise CheckpointError(f"config.json of {self.model_type}: {exc}") from exc
+        except (ValidationError, ValueError, TypeError, ArithmeticError) as exc:
+            raise CheckpointError(f"config.json of {self.model_type}: {reason(exc)}") from exc
 
 
 def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.sources.arrival import arrived
 from edgevlm.runtime.stream.sources.native import Native
 from edgevlm.runtime.stream.sources.pixels import CvPixels
+from edgevlm.runtime.stream.sources.uri import redact
 
 FAILED_READS = 3  # in a row; V4L2 waits up to 10 s for each before it gives up
 PAUSE_S = 0.05
@@ -38,14 +39,15 @@ class CameraSource:
     def __init__(self, uri: str, clock: Clock = SYSTEM) -> None:
         match = _URI.fullmatch(uri)
         if match is None:
-            raise ConfigError(f"a camera is 0 or v4l2:///dev/video0, got {uri!r}")
+            raise ConfigError(f"a camera is 0 or v4l2:///dev/video0, got {redact(uri)!r}")
         import cv2
 
         number = int(match[1])
         self.name = f"/dev/video{number}"
         self._clock = clock
         # OpenCV writes to stderr what we say in the error.
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        silence = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # 4 or 5
+        silence(0)
         linux = sys.platform.startswith("linux")
         self._capture: Any = cv2.VideoCapture(number, cv2.CAP_V4L2 if linux else cv2.CAP_ANY)
         self._native = Native(self._capture.release)

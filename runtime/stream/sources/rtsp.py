@@ -18,6 +18,7 @@ from edgevlm.runtime.stream.sources.uri import dialled, redact, scrub
 from edgevlm.runtime.stream.sources.video import VideoStream
 
 KEY_FRAME_WAITS = 3  # times timeout_s; cameras send a key frame every 1 to 20 s
+CHECKS_CERTIFICATES = (62, 0, 0)  # libavformat of FFmpeg 8; before, RTSP drops `tls_verify`
 
 
 class RtspSource:
@@ -103,6 +104,10 @@ class RtspSource:
             "analyzeduration": "500000",
         }
         if self._uri.startswith("rtsps:"):
+            if av.library_versions["libavformat"] < CHECKS_CERTIFICATES:
+                raise SourceUnavailable(
+                    f"{self.name}: this libav checks no certificates; pip install 'av>=16'"
+                )
             options |= {"protocol_whitelist": "rtsp,rtp,tcp,tls", "tls_verify": "1"}
             if authorities := ssl.get_default_verify_paths().cafile:
                 options["ca_file"] = authorities

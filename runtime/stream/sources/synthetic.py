@@ -14,6 +14,7 @@ from edgevlm.frame import BadFrame, Frame, UInt8
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.sources.arrival import Pace, arrived
 from edgevlm.runtime.stream.sources.pixels import CvPixels
+from edgevlm.runtime.stream.sources.uri import redact
 
 SCENE_S = 4.0  # a scene moves for a third of this, stands still for a third, moves on
 SHAPES = 6
@@ -98,7 +99,7 @@ def parse(uri: str) -> Options:
     """
     head, _, query = uri.partition("?")
     if head.lower() != "synthetic:":
-        raise ConfigError(f"a synthetic source is synthetic:?seed=1&fps=30, got {uri!r}")
+        raise ConfigError(f"a synthetic source is synthetic:?seed=1&fps=30, got {redact(uri)!r}")
     given: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:

@@ -24,7 +24,7 @@ from edgevlm.runtime.stream.sources import open_source
 from edgevlm.runtime.stream.sources.rtsp import RtspSource
 from edgevlm.runtime.stream.sources.video import VideoFileSource
 
-PACKAGES = "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
+PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi"
 USER, PASSWORD = "can ary-user", "can@ry!#/se:cret?"
 RAW = f"{USER}:can@ry%21#/se:cret?"
 ENCODED = f"{quote(USER, safe='')}:{quote(PASSWORD, safe='')}"
@@ -378,7 +378,8 @@ def test_a_stream_without_key_frames_is_given_up(coded):
         items, error, seconds = read(RtspSource(server.uri, timeout_s=0.6))
     assert items == []
     assert isinstance(error, SourceStalled)
-    assert "sent no key frame for 1.8 s" in str(error)
+    # libav before FFmpeg 8.1 keeps such packets to itself.
+    assert re.search("sent no key frame for 1.8 s|no answer within 0.6 s", str(error))
     assert seconds < 3.5
 
 
@@ -447,6 +448,15 @@ def test_rtsps_checks_certificate_and_host(
     assert problem in str(error)
     assert ("Authorization" in sent) is (problem == "authentication failed (401)")
     assert not [secret for secret in SECRETS if secret in printed(error)]
+
+
+def test_a_libav_that_checks_no_certificates_is_not_used(monkeypatch):
+    monkeypatch.setitem(av.library_versions, "libavformat", (61, 7, 100))
+    with Server(silent) as server:
+        _, error, _ = read(RtspSource(server.uri.replace("rtsp:", "rtsps:")))
+        assert server.requests == []
+    assert isinstance(error, SourceUnavailable)
+    assert "pip install 'av>=16'" in str(error)
 
 
 def test_a_timeout_must_be_positive():

@@ -113,6 +113,8 @@ def test_unknown_schemes_are_refused_with_the_known_ones(uri, shown):
         ("v4l2:///etc/passwd", "a camera is 0 or v4l2"),
         ("v4l2://dev/video0", "a camera is 0 or v4l2"),
         ("v4l2:0", "a camera is 0 or v4l2"),
+        ("v4l2://u:canary@host/dev/video0", "a camera is 0 or v4l2"),
+        ("synthetic://u:canary@host", "a synthetic source is"),
         ("rtsp://", "no valid host"),
         ("rtsp:host/x", "no valid host"),
         ("rtsp://host:99999/x", "no valid host"),
