@@ -50,7 +50,7 @@ class GenerationSection(_Section):
     max_tokens: int = Field(default=32, ge=1)
     temperature: float = Field(default=0.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0)
     system: str | None = None
 
 
@@ -62,11 +62,16 @@ class LimitsSection(_Section):
 
 
 class EngineSection(_Section):
-    """What runs the graphs. ``spin`` None: workers spin unless the source is live."""
+    """What runs the graphs.
+
+    ``spin`` None: workers spin unless the source is live. ``verify``: which files of the bundle
+    are hashed before it is used, ``once`` those that were not hashed before.
+    """
 
     backend: str = "ort-cpu"
     threads: int = Field(default=0, ge=0)
     spin: bool | None = None
+    verify: Literal["always", "once", "size"] = "once"
 
 
 class RunConfig(_Section):
@@ -97,7 +102,7 @@ def load_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> R
         raw = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ConfigError(f"{path} is not TOML: {exc}") from exc
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -139,6 +144,6 @@ def _put(raw: dict[str, Any], keys: list[str], value: str) -> None:
             raise ConfigError(f"--set {'.'.join(keys)}: {key!r} is not a section")
     try:
         parsed: Any = tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         parsed = value
     raw[keys[-1]] = str(value) if keys[-1] == "uri" else parsed

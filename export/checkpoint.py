@@ -28,6 +28,17 @@ def reason(exc: Exception) -> str:
     return " ".join(str(exc).split())
 
 
+def finite(name: str, value: Float32) -> Float32:
+    """The weight itself.
+
+    Raises:
+        CheckpointError: it holds infinities or NaN.
+    """
+    if not np.isfinite(value).all():
+        raise CheckpointError(f"the weight {name} holds values that are not finite")
+    return value
+
+
 def read_text(path: Path) -> str:
     """A UTF-8 text file.
 
@@ -95,8 +106,8 @@ class SafetensorsFile:
                 raise CheckpointError(f"{path}: the entry of {name} is damaged") from exc
             if not 0 <= start <= end <= size - 8 - length:
                 raise CheckpointError(f"{path} is truncated: {name} ends behind the file")
-            if min(shape, default=1) < 1:
-                raise CheckpointError(f"{path}: {name} has the shape {shape}, which is empty")
+            if min(shape, default=0) < 0:
+                raise CheckpointError(f"{path}: {name} has the shape {shape}")
             if dtype in _DTYPES:
                 want = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
                 if want != end - start:
@@ -175,7 +186,7 @@ class HfWeights:
     def get(self, name: str) -> Float32:
         """The weight as float32."""
         stored = self._stored(name)
-        return self._where[stored].get(stored)
+        return finite(name, self._where[stored].get(stored))
 
     def blocks(self, name: str) -> QuantBlocks | None:  # noqa: ARG002 - safetensors are floats
         """Always None: nothing here is quantised."""

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from edgevlm.bundle.decoder import DecoderSpec, RopeScaling
 from edgevlm.errors import CheckpointError
+from edgevlm.export.checkpoint import finite, reason
+from edgevlm.export.gguf_header import check_header
 from edgevlm.export.quantize import QuantBlocks
 from edgevlm.tensors import Array, Float32
 
@@ -59,6 +61,7 @@ class GgufFile:
         if path.stat().st_size < 24:
             raise CheckpointError(f"{path} has {path.stat().st_size} bytes: no GGUF file")
         try:
+            check_header(path)
             reader = GGUFReader(path)
             self.metadata = {
                 key: field.contents()
@@ -67,7 +70,7 @@ class GgufFile:
             }
         except Exception as exc:  # the reader raises whatever numpy or struct does
             raise CheckpointError(
-                f"{path} is truncated or not a GGUF file ({exc}); fetch it again"
+                f"{path} is truncated or not a GGUF file ({reason(exc)}); fetch it again"
             ) from exc
         self._tensors: Mapping[str, Any] = {t.name: t for t in reader.tensors}
         self.architecture = str(self.metadata.get("general.architecture"))
@@ -75,7 +78,10 @@ class GgufFile:
             raise CheckpointError(
                 f"{path}: architecture {self.architecture!r} is not one of {ARCHITECTURES}"
             )
-        self.spec = self._read_spec()
+        try:
+            self.spec = self._read_spec()
+        except (ValueError, TypeError, ArithmeticError) as exc:
+            raise CheckpointError(f"{path}: the metadata make no decoder: {reason(exc)}") from exc
 
     def _value(self, key: str, default: Any = None) -> Any:
         value = self.metadata.get(f"{self.architecture}.{key}", default)
@@ -86,37 +92,36 @@ class GgufFile:
     def _read_spec(self) -> DecoderSpec:
         heads = int(self._value("attention.head_count"))
         hidden = int(self._value("embedding_length"))
-        table = self._tensor("embed_tokens.weight")
+        head_dim = int(self._value("attention.key_length", hidden // heads))
+        if int(self._value("rope.dimension_count", head_dim)) != head_dim:
+            raise CheckpointError(f"{self.path}: rotating a part of every head is not supported")
         scaling = str(self.metadata.get(f"{self.architecture}.rope.scaling.type", "none"))
         if scaling not in ("none", "linear"):
             raise CheckpointError(f"{self.path}: rope scaling {scaling!r} is not supported")
         if "rope_freqs.weight" in self._tensors:
             raise CheckpointError(f"{self.path}: per-frequency rope factors are not supported")
-        try:
-            return DecoderSpec(
-                hidden_size=hidden,
-                intermediate_size=int(self._value("feed_forward_length")),
-                num_layers=int(self._value("block_count")),
-                num_heads=heads,
-                num_kv_heads=int(self._value("attention.head_count_kv", heads)),
-                head_dim=int(self._value("attention.key_length", hidden // heads)),
-                vocab_size=int(table.shape[1]),
-                max_positions=int(self._value("context_length")),
-                norm_eps=float(np.float32(self._value("attention.layer_norm_rms_epsilon"))),
-                rope_theta=float(self._value("rope.freq_base", 10000.0)),
-                rope_scaling=RopeScaling(
-                    type="linear", factor=float(self._value("rope.scaling.factor"))
-                )
-                if scaling == "linear"
-                else None,
-                tied_head="output.weight" not in self._tensors,
-                qkv_bias="blk.0.attn_q.bias" in self._tensors,
-                o_bias="blk.0.attn_output.bias" in self._tensors,
-                mlp_bias="blk.0.ffn_down.bias" in self._tensors,
-                qk_norm="blk.0.attn_q_norm.weight" in self._tensors,
+        return DecoderSpec(
+            hidden_size=hidden,
+            intermediate_size=int(self._value("feed_forward_length")),
+            num_layers=int(self._value("block_count")),
+            num_heads=heads,
+            num_kv_heads=int(self._value("attention.head_count_kv", heads)),
+            head_dim=head_dim,
+            vocab_size=self.shape("embed_tokens.weight")[0],
+            max_positions=int(self._value("context_length")),
+            norm_eps=float(np.float32(self._value("attention.layer_norm_rms_epsilon"))),
+            rope_theta=float(self._value("rope.freq_base", 10000.0)),
+            rope_scaling=RopeScaling(
+                type="linear", factor=float(self._value("rope.scaling.factor"))
             )
-        except ValueError as exc:
-            raise CheckpointError(f"{self.path}: the metadata make no decoder: {exc}") from exc
+            if scaling == "linear"
+            else None,
+            tied_head="output.weight" not in self._tensors,
+            qkv_bias="blk.0.attn_q.bias" in self._tensors,
+            o_bias="blk.0.attn_output.bias" in self._tensors,
+            mlp_bias="blk.0.ffn_down.bias" in self._tensors,
+            qk_norm="blk.0.attn_q_norm.weight" in self._tensors,
+        )
 
     def _tensor(self, name: str) -> Any:
         stored = _NAMES.get(name)
@@ -149,7 +154,7 @@ class GgufFile:
             value = np.asarray(dequantize(tensor.data, tensor.tensor_type), np.float32)
         except NotImplementedError as exc:
             raise CheckpointError(f"{self.path}: {name} has the type {tensor.tensor_type}") from exc
-        value = value.reshape(self.shape(name))
+        value = finite(name, value.reshape(self.shape(name)))
         rows = self._row_order(name, len(value))
         return value if rows is None else value[rows]
 

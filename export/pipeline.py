@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 from pydantic import ValidationError
 
 from edgevlm.bundle import BundleWriter, Manifest
@@ -26,11 +28,13 @@ from edgevlm.bundle.manifest import (
 )
 from edgevlm.errors import CheckpointError, ConfigError, ExportError, ParityError
 from edgevlm.export import text_recipe
+from edgevlm.export.checkpoint import reason
 from edgevlm.export.decoder import ort_gqa
 from edgevlm.export.decoder.linear import PrecisionPlan
+from edgevlm.export.decoder.weights import check_shapes
 from edgevlm.export.graph import DataFile
 from edgevlm.export.model_parts import ExportOptions, ModelParts
-from edgevlm.export.probe import write_probe
+from edgevlm.export.probe import GREEDY_STEPS, probe_texts, write_probe
 from edgevlm.export.progress import Progress
 from edgevlm.export.reference.decoder import NumpyDecoder
 from edgevlm.parity import Certificate
@@ -102,10 +106,15 @@ def export(
     """
     options = options or ExportOptions()
     with BundleWriter(target, options.force) as writer:
-        parts = gather(source, options)
+        try:
+            parts = gather(source, options)
+            check_shapes(parts.spec, parts.weights)
+        except OSError as exc:
+            raise CheckpointError(f"{source} cannot be read: {exc}") from exc
         progress = Progress(parts.spec.num_layers + 5, report)
         try:
-            return _write(writer, parts, options, progress)
+            with np.errstate(all="ignore"):  # what overflows is judged by the gates
+                return _write(writer, parts, options, progress)
         except OSError as exc:
             raise ExportError(f"{target} cannot be written: {exc}") from exc
         except MemoryError as exc:
@@ -117,7 +126,8 @@ def _write(
 ) -> Exported:
     root = writer.root
     plan = _plan(options, parts)
-    capacity = _capacity(options, parts)
+    texts = probe_texts(parts.tokenizer, parts.spec.vocab_size)
+    capacity = _capacity(options, parts, texts)
     graphs: dict[str, GraphEntry] = {}
     if parts.vision is not None:
         graphs["vision"] = parts.vision.lower(root)
@@ -126,7 +136,7 @@ def _write(
     _write_texts(root, parts)
     write_probe(
         root / "probe",
-        parts.tokenizer,
+        texts,
         NumpyDecoder(parts.spec, parts.weights),
         parts.vision.reference if parts.vision else None,
         (parts.image.height, parts.image.width) if parts.image else None,
@@ -137,7 +147,7 @@ def _write(
         try:
             return _manifest(parts, plan.default, capacity, graphs, weights, files, parity)
         except ValidationError as exc:
-            raise ExportError(f"the manifest does not hold together: {exc}") from exc
+            raise ExportError(f"the manifest does not hold together: {reason(exc)}") from exc
 
     writer.write_manifest(manifest(writer.files()))
     certificate = _certify(root)
@@ -156,21 +166,24 @@ def _write(
 
 def _plan(options: ExportOptions, parts: ModelParts) -> PrecisionPlan:
     default = options.precision or parts.precision
+    if default not in get_args(Precision):
+        raise ConfigError(f"--precision {default}: one of {', '.join(get_args(Precision))}")
     overrides: dict[str, Precision] = dict(options.overrides)
     if default == "int4":
         overrides |= {k: v for k, v in INT4_EXCEPTIONS.items() if k not in overrides}
     return PrecisionPlan(default=default, symmetric=options.symmetric, overrides=overrides)
 
 
-def _capacity(options: ExportOptions, parts: ModelParts) -> int:
+def _capacity(options: ExportOptions, parts: ModelParts, texts: tuple[list[int], list[int]]) -> int:
     limit = parts.spec.max_positions
-    if options.max_context is None:
-        return min(DEFAULT_CONTEXT, limit)
-    if not 16 <= options.max_context <= limit:
-        raise ConfigError(
-            f"--max-context {options.max_context}: {parts.name} takes 16 to {limit} tokens"
-        )
-    return options.max_context
+    visual = parts.visual_tokens.count if parts.visual_tokens else 0
+    least = len(texts[0]) + visual + len(texts[1]) + GREEDY_STEPS  # the parity probe must fit
+    if limit < least:
+        raise ConfigError(f"{parts.name} holds {limit} tokens; the parity probe has {least}")
+    wanted = min(DEFAULT_CONTEXT, limit) if options.max_context is None else options.max_context
+    if not least <= wanted <= limit:
+        raise ConfigError(f"--max-context {wanted}: {parts.name} takes {least} to {limit} tokens")
+    return wanted
 
 
 def _write_decoder(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from edgevlm.errors import CheckpointError
 from edgevlm.export.progress import Progress
 from edgevlm.tensors import Array, Float32
 
@@ -48,9 +49,28 @@ def probe_picture(height: int, width: int) -> UInt8:
     return np.clip(picture + grain, 0, 255).astype(np.uint8)
 
 
+def probe_texts(tokenizer: Tokenizer, vocab_size: int) -> tuple[list[int], list[int]]:
+    """Tokens before and behind the picture.
+
+    Raises:
+        CheckpointError: the tokenizer fails, gives nothing, or gives tokens that the model lacks.
+    """
+    try:
+        before, after = (tokenizer.encode(t, add_special_tokens=False).ids for t in (BEFORE, AFTER))
+    except Exception as exc:  # the tokenizers library raises plain Exception
+        raise CheckpointError(f"the tokenizer cannot take plain English: {exc}") from exc
+    largest = max([*before, *after], default=vocab_size)
+    if not (before and after and largest < vocab_size):
+        raise CheckpointError(
+            f"tokenizer and weights do not belong together: the model has {vocab_size} tokens, "
+            f"and plain English becomes {len(before) + len(after)} with ids up to {largest}"
+        )
+    return before, after
+
+
 def write_probe(
     folder: Path,
-    tokenizer: Tokenizer,
+    texts: tuple[list[int], list[int]],
     decoder: ReferenceDecoder,
     vision: Callable[[UInt8], dict[str, Array]] | None,
     image_size: tuple[int, int] | None,
@@ -60,20 +80,22 @@ def write_probe(
 
     Args:
         folder: ``probe/`` of the bundle; made here.
-        tokenizer: of the model.
+        texts: from ``probe_texts``.
         decoder: the reference decoder.
         vision: gives the reference outputs of the vision encoder by name, ``visual_tokens``
             among them; None for a text model.
         image_size: height and width of the encoder's input.
         progress: told after every part.
+
+    Raises:
+        CheckpointError: the source model's own logits are not finite.
     """
     folder.mkdir()
 
     def save(name: str, value: Array) -> None:
         np.save(folder / f"{name}.npy", value, allow_pickle=False)
 
-    before = tokenizer.encode(BEFORE, add_special_tokens=False).ids
-    after = tokenizer.encode(AFTER, add_special_tokens=False).ids
+    before, after = texts
     save("before", np.array(before, np.int64))
     save("after", np.array(after, np.int64))
     parts = [decoder.embed(before)]
@@ -94,6 +116,8 @@ def write_probe(
         gaps.append(float(best - second))
         rows.append(logits)
         logits = decoder.forward(decoder.embed(tokens[-1:]))[-1]
+    if not np.isfinite(rows).all():
+        raise CheckpointError("the checkpoint's own logits are not finite: its weights are damaged")
     save("tokens", np.array(tokens, np.int64))
     save("gaps", np.array(gaps, np.float32))
     save("logits", np.stack(rows[:LOGIT_POSITIONS]))

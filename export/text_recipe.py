@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from edgevlm.bundle.manifest import PromptSpec
@@ -60,7 +62,7 @@ def gather_folder(folder: Path, options: ExportOptions) -> ModelParts:
         chat_template=template,
         prompt=PromptSpec(
             chat_template="chat_template.jinja" if template else None,
-            bos_token_id=_first(generation.get("bos_token_id", config.get("bos_token_id"))),
+            bos_token_id=_bos_id(folder, generation, config),
             stop_token_ids=_stop_ids(folder, generation, config),
         ),
         precision="fp32",
@@ -79,9 +81,9 @@ def gather_gguf(path: Path, options: ExportOptions) -> ModelParts:
     _refuse_vision_options(options)
     file = GgufFile(path)
     template = file.metadata.get("tokenizer.chat_template")
-    if "tokenizer.ggml.eos_token_id" not in file.metadata:
+    eos, bos = (file.metadata.get(f"tokenizer.ggml.{end}_token_id") for end in ("eos", "bos"))
+    if not isinstance(eos, int) or not isinstance(bos, int | None):
         raise CheckpointError(f"{path} names no end token (tokenizer.ggml.eos_token_id)")
-    bos = file.metadata.get("tokenizer.ggml.bos_token_id")
     return ModelParts(
         name=str(file.metadata.get("general.name", path.stem)),
         family=file.architecture,
@@ -89,12 +91,12 @@ def gather_gguf(path: Path, options: ExportOptions) -> ModelParts:
         spec=file.spec,
         weights=file,
         tokenizer=build_tokenizer(file.metadata),
-        chat_template=None if template is None else str(template),
+        chat_template=None if template is None else _compiled(str(template), path),
         prompt=PromptSpec(
             chat_template="chat_template.jinja" if template is not None else None,
-            bos_token_id=None if bos is None else int(bos),
+            bos_token_id=bos,
             add_bos=bool(file.metadata.get("tokenizer.ggml.add_bos_token", False)),
-            stop_token_ids=(int(file.metadata["tokenizer.ggml.eos_token_id"]),),
+            stop_token_ids=(eos,),
         ),
         precision="fp32",
         weight_files=(path,),
@@ -118,22 +120,40 @@ def _optional(path: Path) -> dict[str, Any]:
 def _template(folder: Path, settings: dict[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return read_text(path)
+        return _compiled(read_text(path), path)
     template = settings.get("chat_template")
-    return template if isinstance(template, str) else None
+    return _compiled(template, folder) if isinstance(template, str) else None
 
 
-def _first(value: Any) -> int | None:
-    if isinstance(value, list):
-        value = value[0] if value else None
-    return None if value is None else int(value)
+def _compiled(template: str, place: Path) -> str:
+    """The template itself; CheckpointError if the runtime could not compile it."""
+    try:
+        ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
+    except TemplateError as exc:
+        raise CheckpointError(f"{place}: the chat template does not compile: {exc}") from exc
+    return template
+
+
+def _token_ids(folder: Path, key: str, value: Any) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, value if isinstance(value, list) else [value]))
+    except (TypeError, ValueError) as exc:
+        raise CheckpointError(f"{folder}: {key} {value!r} is no token id") from exc
+
+
+def _bos_id(folder: Path, *configs: dict[str, Any]) -> int | None:
+    for config in configs:
+        if "bos_token_id" in config:
+            value = config["bos_token_id"]
+            return None if value in (None, []) else _token_ids(folder, "bos_token_id", value)[0]
+    return None
 
 
 def _stop_ids(folder: Path, *configs: dict[str, Any]) -> tuple[int, ...]:
     for config in configs:
         value = config.get("eos_token_id")
         if value not in (None, []):
-            return tuple(map(int, value)) if isinstance(value, list) else (int(value),)
+            return _token_ids(folder, "eos_token_id", value)
     raise CheckpointError(f"{folder}: neither generation_config.json nor config.json names an end")
 
 

@@ -53,15 +53,19 @@ def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     try:
         tokens = [str(t) for t in metadata["tokenizer.ggml.tokens"]]
         merges = [str(m) for m in metadata["tokenizer.ggml.merges"]]
+        kinds = list(metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens)))
     except KeyError as exc:
         raise CheckpointError(f"the GGUF file lacks {exc}") from exc
-    kinds = list(metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens)))
+    except TypeError as exc:
+        raise CheckpointError(f"the tokenizer's lists in the GGUF file are damaged: {exc}") from exc
     if len(kinds) != len(tokens):
         raise CheckpointError(f"{len(tokens)} tokens but {len(kinds)} token types")
     pairs = [(left, right) for left, _, right in (m.partition(" ") for m in merges)]
-    tokenizer = Tokenizer(
-        models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=pairs, fuse_unk=False)
-    )
+    vocabulary = {t: i for i, t in enumerate(tokens)}
+    try:
+        tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, fuse_unk=False))
+    except Exception as exc:  # the tokenizers library raises plain Exception
+        raise CheckpointError(f"the GGUF file's merges do not fit its tokens: {exc}") from exc
     tokenizer.pre_tokenizer = _pre_tokenizer(str(metadata.get("tokenizer.ggml.pre", "default")))
     tokenizer.decoder = decoders.ByteLevel()
     for wanted, special in ((CONTROL, True), (USER_DEFINED, False)):

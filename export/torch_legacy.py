@@ -115,7 +115,7 @@ def _view(tensor: _Tensor, flat: Array) -> Array:
     last = tensor.offset + sum(
         (n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True)
     )
-    if min((0, *tensor.strides, *tensor.shape)) < 0 or last >= flat.size:
+    if min((tensor.offset, *tensor.strides, *tensor.shape)) < 0 or last >= flat.size:
         raise pickle.UnpicklingError("a tensor reaches over its storage")
     steps = tuple(s * flat.itemsize for s in tensor.strides)
     view: Array = np.lib.stride_tricks.as_strided(

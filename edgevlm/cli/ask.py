@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -21,6 +21,9 @@ def command(
     seed: Annotated[Optional[int], typer.Option(help="of the sampling")] = None,  # noqa: UP045
     backend: Annotated[str, typer.Option(help="see: edgevlm list backends")] = "ort-cpu",
     threads: Annotated[int, typer.Option(min=0, help="0: physical cores")] = 0,
+    verify: Annotated[
+        Literal["always", "once", "size"], typer.Option(help="which files are hashed first")
+    ] = "once",
     as_json: Annotated[bool, typer.Option("--json", help="print the whole answer")] = False,
 ) -> None:
     """Ask BUNDLE a question about one or more pictures, or none."""
@@ -28,7 +31,7 @@ def command(
     from edgevlm.runtime.model.load import load
 
     *images, question = words
-    with load(bundle, backend=backend, threads=threads) as model:
+    with load(bundle, backend=backend, threads=threads, verify=verify) as model:
         if as_json:
             answer = model.ask(
                 images,

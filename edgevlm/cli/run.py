@@ -58,6 +58,7 @@ def command(
     limit: Annotated[Optional[int], typer.Option(help="frames")] = None,  # noqa: UP045
     duration: Annotated[Optional[float], typer.Option(help="seconds")] = None,  # noqa: UP045
     backend: Annotated[Optional[str], typer.Option(help="see: edgevlm list backends")] = None,  # noqa: UP045
+    verify: Annotated[Optional[str], typer.Option(help="always, once or size")] = None,  # noqa: UP045
     threads: Annotated[Optional[int], typer.Option(help="0: physical cores")] = None,  # noqa: UP045
 ) -> int:
     """Print one JSON event a line, and a summary at the end."""
@@ -79,6 +80,7 @@ def command(
         "limits.duration_s": duration,
         "engine.backend": backend,
         "engine.threads": threads,
+        "engine.verify": verify,
     }
     return _stream(_resolve(config, settings or [], flags))
 

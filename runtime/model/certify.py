@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edgevlm.bundle import Bundle, read_manifest
-from edgevlm.errors import BundleCorrupt
+from edgevlm.errors import BackendError, BundleCorrupt
 from edgevlm.parity import (
     BackendParity,
     Certificate,
@@ -60,6 +60,8 @@ def certify(bundle: Bundle, backend: Backend) -> BackendParity:
     found = decoder.append(rows, logits=len(tokens)).copy()
     decoder.close()
     graph.close()
+    if not np.isfinite(found).all():
+        raise BackendError(f"{backend.name} gives logits that are not finite")
     reference = _probe(bundle, "logits")
     logits = judge_logits(entry.precision, reference, found[: len(reference)])
     greedy = judge_greedy(tokens, _probe(bundle, "gaps"), found, logits.max_abs)

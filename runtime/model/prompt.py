@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from edgevlm.bundle.manifest import LabelPrompt, PromptSpec
 from edgevlm.errors import BundleCorrupt, ContractError
+from edgevlm.runtime.model.messages import IMAGE_TYPES
 
 Message = Mapping[str, Any]
 Labels = Sequence[tuple[str, float]]
@@ -115,7 +116,7 @@ class PromptBuilder:
 
     def _part(self, part: Any, labels: Any) -> str:
         kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind in ("image", "image_url"):
+        if kind in IMAGE_TYPES:
             written = next(labels, ())
             rule = self._spec.labels
             return self._spec.image_marker + (write_labels(rule, written) if rule else "")

@@ -34,6 +34,8 @@ class SamplingOptions:
             raise ContractError(f"temperature must be >= 0, got {self.temperature}")
         if not 0.0 < self.top_p <= 1.0:
             raise ContractError(f"top_p must be in (0, 1], got {self.top_p}")
+        if self.seed is not None and self.seed < 0:
+            raise ContractError(f"seed must be >= 0, got {self.seed}")
 
 
 class Sampler:
@@ -56,11 +58,11 @@ class Sampler:
         Raises:
             BackendError: the logits are not finite.
         """
-        best = int(logits.argmax())
+        best = int(logits.argmax())  # a NaN counts as the largest
         peak = float(logits[best])
-        log_total = float(np.log(np.exp(logits - np.float32(peak)).sum(dtype=np.float64)))
-        if not np.isfinite(peak) or not np.isfinite(log_total):
+        if not np.isfinite(peak):
             raise BackendError("the decoder gave logits that are not finite")
+        log_total = float(np.log(np.exp(logits - np.float32(peak)).sum(dtype=np.float64)))
         token = best if self._options.temperature == 0 else self._draw(logits, peak)
         return token, float(logits[token]) - peak - log_total
 

@@ -22,6 +22,7 @@ from edgevlm.runtime.model.detokenize import TextStream
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.kv_cache import CachedDecoder
+from edgevlm.runtime.model.messages import pictures
 from edgevlm.runtime.model.prompt import Prompt, PromptBuilder
 from edgevlm.runtime.model.sampling import Sampler, SamplingOptions
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
@@ -97,8 +98,8 @@ class Vlm:
             image: a picture (path, PIL image, uint8 RGB array ``(height, width, 3)``), a list of
                 them, or None for a question about no picture.
             question: the user's text; pictures stand before it.
-            messages: instead of both: a conversation in the OpenAI or Hugging Face shape, pictures
-                as ``{"type": "image", "image": ...}``.
+            messages: instead of both: a conversation in the OpenAI or Hugging Face shape, see
+                ``edgevlm.runtime.model.messages.pictures``.
             system: system turn; the manifest's own when None.
             max_tokens: the answer's budget.
             temperature: 0 is greedy.
@@ -234,10 +235,8 @@ class Vlm:
         sampling: SamplingOptions,
         budget: Budget,
     ) -> Iterator[int]:
-        for part in _image_parts(messages):
-            if "image" not in part:
-                raise ContractError("an image part needs the key 'image': path, PIL image or array")
-            turn.encoded.append(self._encode(part["image"]))
+        for picture in pictures(messages):
+            turn.encoded.append(self._encode(picture))
         begun = time.perf_counter_ns()
         prompt = self._prompts.build(messages, [e.labels for e in turn.encoded])
         rows = self._rows(prompt, turn)
@@ -289,7 +288,7 @@ class Vlm:
     def _answer(self, turn: _Turn) -> Answer:
         done = turn.generation
         return Answer(
-            text=self._tokenizer.decode(done.token_ids, skip_special_tokens=True).strip(),
+            text=self._tokenizer.decode(done.token_ids, skip_special_tokens=True),
             token_ids=tuple(done.token_ids),
             finish_reason=done.finish_reason,
             confidence=done.confidence,
@@ -305,12 +304,3 @@ class Vlm:
             ),
             backend=self.backend.name,
         )
-
-
-def _image_parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, Sequence) and not isinstance(content, str):
-            for part in content:
-                if isinstance(part, Mapping) and part.get("type") in ("image", "image_url"):
-                    yield part

@@ -46,5 +46,6 @@ def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
             backend=config.engine.backend,
             threads=config.engine.threads,
             spin=not source.live if spin is None else spin,
+            verify=config.engine.verify,
         ) as model:
             yield from Stream(config, source, model, SYSTEM, stopped).events()

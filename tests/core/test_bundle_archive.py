@@ -290,7 +290,7 @@ def small_zip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return write_zip(tmp_path_factory.mktemp("zip") / "small.evlm", members).read_bytes()
 
 
-@settings(max_examples=20000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_whatever_happens_to_an_archive_the_error_is_a_bundle_error(
     small_zip: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -47,16 +47,39 @@ class CvPixels:
         return gray
 
 
+Turn = tuple[bool, bool, bool]  # swap the axes, then mirror left-right, then up-down
+
+
+class Orientation:
+    """How the frames of one stream are turned.
+
+    PyAV's ``side_data`` ties a frame into a reference cycle, so that its picture lives on until
+    the garbage collector comes by: it is read for the first frame, and again only when the
+    rotation changes.
+    """
+
+    def __init__(self) -> None:
+        self._rotation: int | None = None
+        self._turn: Turn = (False, False, False)
+
+    def of(self, picture: Any) -> Turn:
+        """The turn of a frame."""
+        if picture.rotation != self._rotation:
+            self._rotation, self._turn = picture.rotation, _turn(picture)
+        return self._turn
+
+
 class VideoPixels:
     """A decoded video frame, turned the way its display matrix says.
 
     Args:
         picture: an ``av.VideoFrame``; kept, so that its memory outlives the views given out.
+        turn: how it is turned, from ``Orientation``; read off the frame when None.
     """
 
-    def __init__(self, picture: Any) -> None:
+    def __init__(self, picture: Any, turn: Turn | None = None) -> None:
         self._picture = picture
-        self._turn = _turn(picture)
+        self._turn = _turn(picture) if turn is None else turn
         self._rgb: UInt8 | None = None
 
     @property
@@ -86,8 +109,8 @@ class VideoPixels:
         return _turned(picture.to_ndarray(format="gray"), self._turn)
 
 
-def _turn(picture: Any) -> tuple[bool, bool, bool]:
-    """Of a frame's display matrix: swap the axes, then mirror left-right, then up-down."""
+def _turn(picture: Any) -> Turn:
+    """Of a frame's display matrix."""
     for entry in picture.side_data:
         if entry.type.name == "DISPLAYMATRIX":
             a, b, _, c, d = (int(n) for n in np.frombuffer(entry, np.int32)[:5])
@@ -97,7 +120,7 @@ def _turn(picture: Any) -> tuple[bool, bool, bool]:
     return False, False, False
 
 
-def _turned(image: UInt8, turn: tuple[bool, bool, bool]) -> UInt8:
+def _turned(image: UInt8, turn: Turn) -> UInt8:
     swap, mirror, flip = turn
     image = image.swapaxes(0, 1) if swap else image
     return image[:: -1 if flip else 1, :: -1 if mirror else 1]

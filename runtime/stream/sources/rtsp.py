@@ -13,7 +13,6 @@ from edgevlm.frame import BadFrame, Frame
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.sources.arrival import Timeline, arrived
 from edgevlm.runtime.stream.sources.native import Native
-from edgevlm.runtime.stream.sources.pixels import VideoPixels
 from edgevlm.runtime.stream.sources.uri import dialled, redact, scrub
 from edgevlm.runtime.stream.sources.video import VideoStream
 
@@ -90,7 +89,7 @@ class RtspSource:
                     yield BadFrame(index=index, reason=picture)
                 else:
                     media_s = timeline.at(stream.stamp_s(picture))
-                    yield arrived(self._clock, index, VideoPixels(picture), media_s, came_ns)
+                    yield arrived(self._clock, index, stream.pixels(picture), media_s, came_ns)
                 index += 1
 
     def _dial(self) -> VideoStream:

@@ -11,7 +11,7 @@ from edgevlm.frame import BadFrame, Frame
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.sources.arrival import Pace, Timeline, arrived
 from edgevlm.runtime.stream.sources.native import Native
-from edgevlm.runtime.stream.sources.pixels import VideoPixels
+from edgevlm.runtime.stream.sources.pixels import Orientation, VideoPixels
 
 FALLBACK_FPS = 25.0
 ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
@@ -64,7 +64,7 @@ class VideoFileSource:
                         media_s = timeline.at(self._stream.stamp_s(picture))
                         if self.live and not pace.wait(media_s):
                             return
-                        yield arrived(self._clock, index, VideoPixels(picture), media_s)
+                        yield arrived(self._clock, index, self._stream.pixels(picture), media_s)
                     index += 1
                     if self._native.closed:
                         return
@@ -119,6 +119,11 @@ class VideoStream:
         rate = streams[0].average_rate or streams[0].guessed_rate or FALLBACK_FPS
         self.step_s = 1.0 / float(rate)
         self.packets: Iterator[Any] = container.demux(streams[0])
+        self._orientation = Orientation()
+
+    def pixels(self, picture: Any) -> VideoPixels:
+        """A decoded frame, upright."""
+        return VideoPixels(picture, self._orientation.of(picture))
 
     def decode(self, packet: Any | None) -> list[Any]:
         """The frames a packet completes, in place of a bad one the reason; of None, the last."""

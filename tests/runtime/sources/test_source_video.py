@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import random
 import threading
 import time
@@ -14,6 +15,7 @@ from edgevlm.errors import SourceError, SourceUnavailable
 from edgevlm.frame import BadFrame, Frame
 from edgevlm.runtime.stream.sources.pixels import VideoPixels
 from edgevlm.runtime.stream.sources.video import VideoFileSource
+from tests.conftest import ROOT
 
 
 def reference(path):
@@ -351,3 +353,21 @@ def test_titles_in_another_encoding_do_not_matter(encode, tmp_path):
     assert b"Lavf" in data
     path.write_bytes(data.replace(b"Lavf", b"\xe9\xe8\xff\xfe"))
     assert len(list(VideoFileSource(path).frames())) == 3
+
+
+def test_frames_are_freed_as_the_stream_goes_on_without_the_garbage_collector():
+    """A cycle through a frame would keep every decoded picture until the collector comes by."""
+    source = VideoFileSource(ROOT / "configs" / "assets" / "sample.mp4")
+    gc.collect()
+    gc.disable()
+    try:
+        for frame in source.frames():
+            assert isinstance(frame, Frame)
+            frame.pixels.luma()
+            if frame.index == 60:
+                break
+        alive = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+        source.close()
+    assert alive <= 8  # what the decoder's own threads hold

@@ -1,0 +1,68 @@
+"""Conversations in the shapes of OpenAI and Hugging Face: where their pictures are."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from edgevlm.errors import ContractError, ImageError
+from edgevlm.runtime.model.image import MAX_FILE_BYTES
+
+IMAGE_TYPES = ("image", "image_url")
+
+
+def pictures(messages: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
+    """Every picture of a conversation, in order: a path, a PIL image or an array.
+
+    A part is ``{"type": "image", "image": ...}`` (Hugging Face; also ``path``) or ``{"type":
+    "image_url", "image_url": {"url": ...}}`` (OpenAI) with a ``data:`` URI.
+
+    Raises:
+        ContractError: an image part without a picture, or with a URL that would need the network.
+        ImageError: a ``data:`` URI that holds no picture, or a too large one.
+    """
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, Sequence) and not isinstance(content, str):
+            for part in content:
+                if isinstance(part, Mapping) and part.get("type") in IMAGE_TYPES:
+                    yield _picture(part)
+
+
+def _picture(part: Mapping[str, Any]) -> Any:
+    for key in ("image", "path"):
+        if part.get(key) is not None:
+            return part[key]
+    address = part.get("image_url")
+    url = address.get("url") if isinstance(address, Mapping) else address
+    if not isinstance(url, str):
+        raise ContractError(
+            "an image part needs 'image' (path, PIL image or array) or 'image_url' with a data: URI"
+        )
+    if not url.startswith("data:"):
+        raise ContractError(
+            f"an image_url must be a data: URI, got {url.partition(':')[0]!r}: nothing is fetched "
+            "from the network; load the picture and pass it as 'image'"
+        )
+    return _decode(url)
+
+
+def _decode(url: str) -> Any:
+    from PIL import Image
+
+    head, comma, payload = url.partition(",")
+    if not comma or not head.endswith(";base64"):
+        raise ImageError("a data: URI must be base64, as in data:image/png;base64,...")
+    if len(payload) > MAX_FILE_BYTES * 4 // 3:
+        raise ImageError(f"a data: URI holds more than {MAX_FILE_BYTES} bytes")
+    try:
+        raw = base64.b64decode(payload, validate=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the pixel cap of load_image decides
+            return Image.open(io.BytesIO(raw))
+    except (binascii.Error, OSError, ValueError) as exc:
+        raise ImageError(f"a data: URI holds no picture: {exc}") from exc
