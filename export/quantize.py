@@ -110,11 +110,12 @@ def _best(
     best_q = np.zeros(blocks.shape, np.uint8)
     best_scale, best_zero = (np.zeros(blocks.shape[:2], np.float32) for _ in range(2))
     best_error = np.full(blocks.shape[:2], np.inf, np.float32)
-    for scale, zero in candidates:
+    for n, (scale, zero) in enumerate(candidates):
         safe = np.where(scale == 0, np.float32(1), scale)
         q = np.clip(np.rint(blocks / safe[..., None]) + zero[..., None], 0, top)
-        error = np.square((q - zero[..., None]) * scale[..., None] - blocks).sum(-1)
-        better = error < best_error
+        with np.errstate(over="ignore"):  # then the first choice, plain rounding, stays
+            error = np.square((q - zero[..., None]) * scale[..., None] - blocks).sum(-1)
+        better = (error < best_error) | (n == 0)
         best_error = np.where(better, error, best_error)
         best_scale = np.where(better, scale, best_scale)
         best_zero = np.where(better, zero, best_zero)

@@ -101,6 +101,9 @@ class ImageSpec(Strict):
     width: int = Field(ge=1, le=8192)
     fit: Literal["letterbox", "stretch", "crop"]
     resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
+    reducing_gap: float | None = Field(
+        default=None, ge=1.0, description="Pillow's: shrink by whole factors first, then resample"
+    )
     background: tuple[int, int, int] = (255, 255, 255)
     alpha: Literal["drop", "white"] = "drop"
     follows: str = Field(default="", description="the processor whose pixels this reproduces")

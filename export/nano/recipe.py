@@ -88,6 +88,7 @@ def gather(options: ExportOptions) -> ModelParts:
             width=size,
             fit="letterbox",
             resample="bicubic",
+            reducing_gap=2.0,  # halves the time for camera frames
             background=(255, 255, 255),
             alpha="white",
             follows="edgevlm nano",

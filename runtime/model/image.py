@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -56,7 +58,8 @@ def load_image(
             "an image must be a path, a PIL image or a uint8 RGB array (height, width, 3), "
             f"got {type(image).__name__}"
         )
-    return _to_rgb(image, alpha, "the image")
+    with _decoding("the image"):
+        return _to_rgb(image, alpha, "the image")
 
 
 def _from_file(path: Path, alpha: Literal["drop", "white"]) -> UInt8:
@@ -69,15 +72,20 @@ def _from_file(path: Path, alpha: Literal["drop", "white"]) -> UInt8:
         raise ImageError(f"{path} is empty (0 bytes)")
     if size > MAX_FILE_BYTES:
         raise ImageError(f"{path} has {size} bytes; the cap is {MAX_FILE_BYTES}: shrink it first")
+    with _decoding(str(path)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # our own cap below decides, not Pillow's warning
+        with pil.open(path) as opened:
+            return _to_rgb(opened, alpha, str(path))
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # our own cap below decides, not Pillow's warning
-            with pil.open(path) as opened:
-                return _to_rgb(opened, alpha, str(path))
+        yield
     except ImageError:
         raise
     except Exception as exc:  # Pillow's decoders raise whatever the file provokes
-        raise ImageError(f"{path} cannot be decoded as an image: {exc}") from exc
+        raise ImageError(f"{name} cannot be decoded as an image: {exc}") from exc
 
 
 def _to_rgb(opened: Image, alpha: Literal["drop", "white"], name: str) -> UInt8:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ def pictures(messages: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
         ImageError: a ``data:`` URI that holds no picture, or a too large one.
     """
     for message in messages:
-        content = message.get("content")
+        content = message.get("content") if isinstance(message, Mapping) else None
         if isinstance(content, Sequence) and not isinstance(content, str):
             for part in content:
                 if isinstance(part, Mapping) and part.get("type") in IMAGE_TYPES:
@@ -64,5 +63,5 @@ def _decode(url: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the pixel cap of load_image decides
             return Image.open(io.BytesIO(raw))
-    except (binascii.Error, OSError, ValueError) as exc:
+    except Exception as exc:  # Pillow raises whatever the bytes provoke
         raise ImageError(f"a data: URI holds no picture: {exc}") from exc

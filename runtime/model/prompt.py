@@ -49,7 +49,6 @@ class PromptBuilder:
 
         self._spec = spec
         self._tokenizer = tokenizer
-        self._error = TemplateError
         self._template = None
         if template is not None:
             environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
@@ -68,7 +67,8 @@ class PromptBuilder:
             labels: per image, what the encoder saw; used where the manifest asks for it.
 
         Raises:
-            ContractError: a message of another shape, or text that contains the image marker.
+            ContractError: no message, one of another shape, or text that contains the image
+                marker.
         """
         flat = self._flatten(messages, labels)
         if self._template is None:
@@ -81,7 +81,7 @@ class PromptBuilder:
                     bos_token=self._token(self._spec.bos_token_id),
                     eos_token=self._token(self._spec.stop_token_ids[0]),
                 )
-            except self._error as exc:
+            except Exception as exc:  # a template is a program, and fails as programs do
                 raise ContractError(f"the chat template refuses these messages: {exc}") from exc
         texts = [
             list(self._tokenizer.encode(piece, add_special_tokens=False).ids)
@@ -97,21 +97,23 @@ class PromptBuilder:
     def _flatten(
         self, messages: Sequence[Message], labels: Sequence[Labels]
     ) -> list[dict[str, str]]:
+        if not messages:
+            raise ContractError("there is no message to answer")
         seen = iter(labels)
         flat = []
-        roles = [m.get("role") for m in messages]
-        if self._spec.system is not None and "system" not in roles:
-            flat.append({"role": "system", "content": self._spec.system})
         for message in messages:
-            content = message.get("content")
+            known = message if isinstance(message, Mapping) else {}
+            content = known.get("content")
             parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-            if not isinstance(parts, Sequence) or not isinstance(message.get("role"), str):
+            if not isinstance(parts, Sequence) or not isinstance(known.get("role"), str):
                 raise ContractError(
                     "a message must be {'role': str, 'content': str or a list of parts}, "
                     f"got {message!r:.200}"
                 )
             text = "".join(self._part(part, seen) for part in parts)
             flat.append({"role": str(message["role"]), "content": text})
+        if self._spec.system is not None and "system" not in (m["role"] for m in flat):
+            flat.insert(0, {"role": "system", "content": self._spec.system})
         return flat
 
     def _part(self, part: Any, labels: Any) -> str:

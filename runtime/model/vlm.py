@@ -145,7 +145,7 @@ class Vlm:
         return self._pieces(turns, sampling, budget)
 
     def _pieces(
-        self, turns: list[dict[str, Any]], sampling: SamplingOptions, budget: Budget
+        self, turns: list[Mapping[str, Any]], sampling: SamplingOptions, budget: Budget
     ) -> Generator[str, None, Answer]:
         with self._alone():
             turn = _Turn(time.perf_counter_ns())
@@ -204,13 +204,13 @@ class Vlm:
         question: str | None,
         messages: Sequence[Mapping[str, Any]] | None,
         system: str | None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Mapping[str, Any]]:
         if (messages is None) == (question is None):
             raise ContractError("give a question, or messages=[...], and not both")
         if messages is not None:
             if image is not None:
                 raise ContractError("with messages=, pictures stand in the messages")
-            turns = [dict(m) for m in messages]
+            turns = list(messages)
         else:
             images = list(image) if isinstance(image, list | tuple) else [image]
             parts = [{"type": "image", "image": i} for i in images if i is not None]
@@ -231,7 +231,7 @@ class Vlm:
     def _tokens(
         self,
         turn: _Turn,
-        messages: list[dict[str, Any]],
+        messages: list[Mapping[str, Any]],
         sampling: SamplingOptions,
         budget: Budget,
     ) -> Iterator[int]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgevlm.bundle import Bundle, Manifest, open_bundle, read_manifest
+from edgevlm.bundle import Bundle, Manifest, open_bundle, read_manifest, reader
 from edgevlm.bundle.manifest import Segment
 from edgevlm.errors import BundleCorrupt, BundleError, BundleVersion
 from tests.core.tiny import weights
@@ -210,6 +210,16 @@ def test_a_folder_without_a_manifest_says_how_to_make_a_bundle(tmp_path: Path):
 
 def test_a_path_that_is_not_there_says_how_to_make_a_bundle(tmp_path: Path):
     assert "edgevlm export nano" in refused(tmp_path / "gone", BundleError)
+
+
+def test_a_file_that_cannot_be_read_is_a_bundle_error(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(reader, "sha256_file", denied)
+    assert "cannot be read" in refused(copied, BundleError, verify="always")
 
 
 def test_a_file_that_is_not_listed_cannot_be_read_through_the_bundle(tiny: Bundle):
