@@ -10,6 +10,7 @@ mapped to a stand-in of ours; anything else is refused.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ def _view(tensor: _Tensor, flat: Array) -> Array:
     last = tensor.offset + sum(
         (n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True)
     )
-    if min((tensor.offset, *tensor.strides, *tensor.shape)) < 0 or last >= flat.size:
+    reaches = last >= flat.size or math.prod(tensor.shape) > flat.size
+    if min((tensor.offset, *tensor.strides, *tensor.shape)) < 0 or reaches:
         raise pickle.UnpicklingError("a tensor reaches over its storage")
     steps = tuple(s * flat.itemsize for s in tensor.strides)
     view: Array = np.lib.stride_tricks.as_strided(

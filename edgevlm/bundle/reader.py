@@ -50,12 +50,27 @@ class Bundle:
         return self.root / check_name(name)
 
     def read_text(self, name: str) -> str:
-        """The text of a listed file."""
-        return self.path(name).read_text("utf-8")
+        """The text of a listed file.
+
+        Raises:
+            BundleCorrupt: it is not listed, or not UTF-8.
+        """
+        path = self.path(name)
+        try:
+            return path.read_text("utf-8")
+        except UnicodeDecodeError as exc:
+            raise BundleCorrupt(f"{path} is not UTF-8 text: {exc}") from exc
 
     def read_json(self, name: str) -> Any:
-        """The parsed content of a listed JSON file."""
-        return json.loads(self.read_text(name))
+        """The parsed content of a listed JSON file.
+
+        Raises:
+            BundleCorrupt: it is not listed, or not JSON.
+        """
+        try:
+            return json.loads(self.read_text(name))
+        except (ValueError, RecursionError) as exc:
+            raise BundleCorrupt(f"{self.root}: {name} is not JSON: {exc}") from exc
 
     def array(self, segment: Segment) -> Array:
         """A read-only memory map of one array in a data file.

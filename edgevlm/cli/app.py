@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import traceback
@@ -52,31 +51,36 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code: 0 done, 1 failed, 2 wrong usage."""
     words = [a for a in arguments if a != "--debug"]
     debug = len(words) != len(arguments)
-    if "--version" in words:
-        sys.stdout.write(f"edgevlm {edgevlm.__version__}\n")
-        return DONE
     try:
-        code = app(args=words, standalone_mode=False)
-    except EdgeVLMError as exc:
-        if debug:
-            traceback.print_exc()
-        sys.stderr.write(f"edgevlm: {' '.join(str(exc).split())}\n")
-        return USAGE if isinstance(exc, ConfigError) else FAILED
+        if "--version" in words:
+            sys.stdout.write(f"edgevlm {edgevlm.__version__}\n")
+            code = DONE
+        else:
+            code = app(args=words, standalone_mode=False)
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("edgevlm: interrupted\n")
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as exc:
+        # Typer and rich turn a closed stdout into an exit with 1.
+        if not isinstance(exc, BrokenPipeError) and not isinstance(
+            exc.__context__, BrokenPipeError
+        ):
+            raise
         _silence_stdout()
         return DONE
+    except (EdgeVLMError, OSError) as exc:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"edgevlm: {' '.join(str(exc).split())}\n")
+        if isinstance(exc, OSError):  # stdout on a full disk, say
+            _silence_stdout()
+        return USAGE if isinstance(exc, ConfigError) else FAILED
     except Exception as exc:
         if not hasattr(exc, "exit_code"):
             raise
         return _usage(exc)
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
-        return code if isinstance(code, int) else DONE
-    _silence_stdout()
-    return DONE
+    return code if isinstance(code, int) else DONE
 
 
 def _usage(exc: Exception) -> int:
@@ -87,5 +91,5 @@ def _usage(exc: Exception) -> int:
 
 
 def _silence_stdout() -> None:
-    """The reader of stdout is gone: let the interpreter's last flush go nowhere."""
+    """Stdout takes nothing more: let the interpreter's last flush go nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,10 +18,18 @@ Report = Callable[[int, int, str], None]
 PLAIN_WIDTH = 160
 
 
+class _Messages(Console):
+    """Nobody reading the messages is no reason to stop the work."""
+
+    def on_broken_pipe(self) -> None:
+        """Say no more."""
+        self.quiet = True
+
+
 def to_stderr() -> Console:
     """A console on stderr, plain where stderr is no terminal."""
     width = None if sys.stderr.isatty() else PLAIN_WIDTH
-    return Console(stderr=True, highlight=False, soft_wrap=True, width=width)
+    return _Messages(stderr=True, highlight=False, soft_wrap=True, width=width)
 
 
 def to_stdout() -> Console:

@@ -100,6 +100,8 @@ def from_state_dict(state: Mapping[str, Array]) -> EfficientNetLite:
 
     def conv(name: str, norm: str, place: str, *, stride: int = 1, relu6: bool = True) -> Conv:
         weight = take(f"{name}.weight")
+        if weight.ndim != 4 or take(f"{norm}.weight").shape != weight.shape[:1]:
+            raise CheckpointError(f"{name} has the shape {weight.shape}, which {norm} does not fit")
         gain = take(f"{norm}.weight") / np.sqrt(take(f"{norm}.running_var") + BATCH_NORM_EPS)
         depthwise = weight.shape[1] == 1 and weight.shape[0] > 1
         return Conv(

@@ -40,7 +40,7 @@ def gather(options: ExportOptions) -> ModelParts:
         CheckpointError: a package is missing, or holds another file than the pinned one.
         ConfigError: an image size or token count that the encoder cannot give.
     """
-    size = options.image_size or IMAGE_SIZE
+    size = IMAGE_SIZE if options.image_size is None else options.image_size
     if size % efficientnet.STRIDE or not 64 <= size <= 1024:
         raise ConfigError(
             f"--image-size {size}: nano takes a multiple of {efficientnet.STRIDE} from 64 to 1024"
@@ -105,7 +105,8 @@ def _pool(options: ExportOptions) -> GridPool:
     name, _, settings = (options.compressor or "grid").partition(":")
     if settings:
         raise ConfigError(f"compressor {name!r} takes no settings, got {settings!r}; use --tokens")
-    pool = COMPRESSORS.resolve(name)(options.tokens or TOKENS)
+    count = TOKENS if options.tokens is None else options.tokens
+    pool = COMPRESSORS.resolve(name)(count)
     if not isinstance(pool, GridPool):
         raise ConfigError(f"nano takes the compressor 'grid', not {name!r}")
     return pool

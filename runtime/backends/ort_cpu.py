@@ -171,4 +171,6 @@ class _OrtStateful:
 
 def _spec(node: Any) -> TensorSpec:
     shape = tuple(d if isinstance(d, int) else str(d or f"d{i}") for i, d in enumerate(node.shape))
+    if node.type not in _DTYPES:
+        raise BackendError(f"{node.name!r} has the type {node.type}; known are {list(_DTYPES)}")
     return TensorSpec(name=node.name, dtype=_DTYPES[node.type], shape=shape)

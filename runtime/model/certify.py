@@ -78,7 +78,7 @@ def _probe(bundle: Bundle, name: str) -> Array:
     path = bundle.root / "probe" / f"{name}.npy"
     try:
         value: Array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as exc:
+    except (OSError, EOFError, ValueError) as exc:
         raise BundleCorrupt(f"{path} is missing or damaged: {exc}") from exc
     return value
 

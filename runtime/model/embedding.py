@@ -44,5 +44,5 @@ class EmbeddingTable:
             return np.asarray(values, np.float32)
         centred = values.astype(np.float32) - np.float32(128)
         centred *= self._scales[index][:, :, None]
-        rows: Float32 = centred.reshape(len(index), -1)
+        rows: Float32 = centred.reshape(len(index), values.shape[1] * values.shape[2])
         return rows

@@ -242,7 +242,7 @@ class Vlm:
         rows = self._rows(prompt, turn)
         turn.prepare_ms = (time.perf_counter_ns() - begun) / 1e6
         self._prefill_constant(prompt, turn)
-        yield from generate(
+        for token in generate(
             self._decoder,
             self._table,
             rows,
@@ -250,7 +250,10 @@ class Vlm:
             Sampler(sampling),
             budget,
             turn.generation,
-        )
+        ):
+            yield token
+            if self._closed:
+                raise ContractError("this model was closed while it was answering")
 
     def _rows(self, prompt: Prompt, turn: _Turn) -> Float32:
         """Embeddings behind the constant part, pictures in their slots."""

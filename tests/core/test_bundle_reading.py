@@ -227,6 +227,18 @@ def test_a_file_that_is_not_listed_cannot_be_read_through_the_bundle(tiny: Bundl
         tiny.path("secret.txt")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\xff", "is not UTF-8"), (b"{", "is not JSON"), (b"[" * 100_000, "is not JSON")],
+    ids=["binary", "cut", "deep"],
+)
+def test_a_listed_file_that_does_not_parse_is_corrupt(copied: Path, content: bytes, message: str):
+    bundle = open_bundle(copied)
+    (copied / "parity.json").write_bytes(content)
+    with pytest.raises(BundleCorrupt, match=f"parity.json {message}"):
+        bundle.read_json("parity.json")
+
+
 def test_an_array_behind_the_end_of_its_file_is_corrupt(tiny: Bundle):
     size = tiny.path("decoder.onnx.data").stat().st_size
     segment = Segment(file="decoder.onnx.data", offset=size - 7, dtype="float32", shape=(2,))

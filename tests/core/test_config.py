@@ -46,6 +46,7 @@ duration_s = 1.5
 backend = "ort-cpu"
 threads = 2
 spin = false
+verify = "size"
 """
 
 
@@ -127,7 +128,7 @@ def test_an_unknown_key_like_nothing_else_gets_no_suggestion(write: Any):
         "policy.gate='maybe'", "generation.max_tokens=0", "generation.max_tokens=1.5",
         "generation.temperature=-1", "generation.temperature=inf", "generation.top_p=0",
         "generation.top_p=1.01", "generation.seed=-1", "generation.seed=0.5", "limits.frames=0",
-        "limits.duration_s=0", "engine.threads=-1", "ask=''", "name=''", "ask=[1]", "source=1",
+        "limits.duration_s=0", "engine.threads=-1", "engine.verify='maybe'", "ask=''", "name=''", "ask=[1]", "source=1",
         "source.realtime=7",
     ],
 )  # fmt: skip

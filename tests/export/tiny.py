@@ -159,3 +159,109 @@ def torch_greedy(model: Any, ids: list[int], count: int) -> list[int]:
             pad_token_id=0,
         )
     return [int(t) for t in done[0, len(ids) :]]
+
+
+def ggml_rows(matrix: Float32, head_dim: int) -> Float32:
+    """Rows in the order of a llama GGUF: the two halves of every rotary pair side by side."""
+    made = np.empty_like(matrix)
+    half = head_dim // 2
+    for row in range(len(matrix)):
+        head, inside = divmod(row, head_dim)
+        pair, part = inside % half, inside // half
+        made[head * head_dim + 2 * pair + part] = matrix[row]
+    return made
+
+
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def write_gguf(path: Path, model: Any, kind: str = "F32", **metadata: Any) -> dict[str, Float32]:
+    """A model as a GGUF file of one tensor type (vectors stay F32).
+
+    Returns:
+        the weights as they can be read back, by their name in transformers.
+    """
+    import gguf
+
+    settings = model.config
+    quant = gguf.GGMLQuantizationType[kind]
+    writer = gguf.GGUFWriter(path, settings.model_type)
+    writer.add_name("tiny")
+    writer.add_context_length(settings.max_position_embeddings)
+    writer.add_embedding_length(settings.hidden_size)
+    writer.add_block_count(settings.num_hidden_layers)
+    writer.add_feed_forward_length(settings.intermediate_size)
+    writer.add_head_count(settings.num_attention_heads)
+    writer.add_head_count_kv(settings.num_key_value_heads)
+    writer.add_key_length(settings.head_dim)
+    writer.add_value_length(settings.head_dim)
+    writer.add_rope_dimension_count(settings.head_dim)
+    writer.add_layer_norm_rms_eps(settings.rms_norm_eps)
+    writer.add_rope_freq_base(settings.rope_parameters["rope_theta"])
+    writer.add_vocab_size(settings.vocab_size)
+    words = tokenizer()
+    tokens = [words.id_to_token(i) for i in range(VOCAB)]
+    merges = json.loads(words.to_str())["model"]["merges"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if i < 2 else 1 for i in range(VOCAB)])
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_chat_template(TEMPLATE)
+    for key, value in metadata.items():
+        writer.add_string(key.replace("__", "."), value)
+    readable: dict[str, Float32] = {}
+    for name, parameter in model.state_dict().items():
+        if name == "lm_head.weight" and settings.tie_word_embeddings:
+            continue
+        value = parameter.detach().float().numpy()
+        module, _, suffix = name.rpartition(".")
+        stored = f"{GGUF_NAMES.get(module, module)}.{suffix}"
+        if module.startswith("model.layers."):
+            _, _, layer, rest = module.split(".", 3)
+            stored = f"blk.{layer}.{GGUF_NAMES[rest]}.{suffix}"
+        turned = settings.model_type == "llama" and module.endswith(("q_proj", "k_proj"))
+        rows = ggml_rows(value, settings.head_dim) if turned else value
+        if value.ndim == 1 or kind == "F32":
+            writer.add_tensor(stored, np.ascontiguousarray(rows))
+            readable[name] = value
+            continue
+        raw = gguf.quants.quantize(rows, quant)
+        writer.add_tensor(stored, raw, raw_dtype=quant)
+        read = np.asarray(gguf.quants.dequantize(raw, quant), np.float32).reshape(rows.shape)
+        order = np.arange(len(rows))
+        if turned:
+            order = ggml_rows(order[:, None], settings.head_dim)[:, 0].argsort()
+        readable[name] = read[order]
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return readable
+
+
+def with_weights(model: Any, weights: dict[str, Float32]) -> Any:
+    """The model with some of its weights replaced."""
+    state = {name: torch.from_numpy(value.copy()) for name, value in weights.items()}
+    lost, odd = model.load_state_dict(state, strict=False)
+    assert not odd
+    assert set(lost) <= {"lm_head.weight"}
+    model.tie_weights()
+    return model
