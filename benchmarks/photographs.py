@@ -105,7 +105,7 @@ def compare(bundle: Bundle) -> None:
 
 def _drop_tokens(model: Vlm) -> None:
     """Give the language model an empty picture: only the labels are left in the prompt."""
-    encoder = model._vision
+    encoder = model._inference._vision
     assert encoder is not None
     encode = encoder.encode
 

@@ -16,7 +16,10 @@ DROP_REASONS: tuple[DropReason, ...] = (
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Every field is written every time, so the published schema promises every field.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_serialization_defaults_required=True
+    )
 
 
 class _Event(_Wire):

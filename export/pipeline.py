@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,24 +13,22 @@ import numpy as np
 from pydantic import ValidationError
 
 from edgevlm.bundle import BundleWriter, Manifest
-from edgevlm.bundle.files import sha256_file
 from edgevlm.bundle.manifest import (
     FileEntry,
     GraphEntry,
-    KVLayout,
-    MemoryPlan,
     ParitySummary,
     Precision,
-    SourceModel,
     WeightEntry,
 )
 from edgevlm.errors import CheckpointError, ConfigError, ExportError, ParityError
 from edgevlm.export import text_recipe
 from edgevlm.export.checkpoint import reason
 from edgevlm.export.decoder import ort_gqa
+from edgevlm.export.decoder.embedding import embedding_table
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.weights import check_shapes
 from edgevlm.export.graph import DataFile
+from edgevlm.export.manifest import make_manifest
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.probe import GREEDY_STEPS, probe_texts, write_probe
 from edgevlm.export.progress import Progress
@@ -145,7 +141,7 @@ def _write(
 
     def manifest(files: dict[str, FileEntry], parity: ParitySummary | None = None) -> Manifest:
         try:
-            return _manifest(parts, plan.default, capacity, graphs, weights, files, parity)
+            return make_manifest(parts, plan.default, capacity, graphs, weights, files, parity)
         except ValidationError as exc:
             raise ExportError(f"the manifest does not hold together: {reason(exc)}") from exc
 
@@ -196,7 +192,7 @@ def _write_decoder(
 ) -> dict[str, WeightEntry]:
     with DataFile(root / "decoder.onnx.data") as data:
         graph, lowered = ort_gqa.lower(parts.spec, parts.weights, plan, data, capacity, progress)
-        table = ort_gqa.embedding_table(parts.spec, parts.weights, plan, data, lowered)
+        table = embedding_table(parts.spec, parts.weights, plan, data, lowered.weights)
         graph.save(root / "decoder.onnx")
     graphs["decoder"] = lowered.graph
     return {**lowered.weights, "embedding": table}
@@ -211,55 +207,6 @@ def _write_texts(root: Path, parts: ModelParts) -> None:
         path = root / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
-
-
-def _manifest(
-    parts: ModelParts,
-    precision: Precision,
-    capacity: int,
-    graphs: dict[str, GraphEntry],
-    weights: dict[str, WeightEntry],
-    files: dict[str, FileEntry],
-    parity: ParitySummary | None,
-) -> Manifest:
-    hashes = {path.name: sha256_file(path) for path in parts.weight_files}
-    kv = KVLayout(
-        layers=parts.spec.num_layers,
-        kv_heads=parts.spec.num_kv_heads,
-        head_dim=parts.spec.head_dim,
-        capacity=capacity,
-        dtype="float16" if precision == "fp16" else "float32",
-    )
-    table = weights["embedding"]
-    segments = [s for s in (table.values, table.scales) if s is not None]
-    return Manifest(
-        name=parts.name,
-        family=parts.family,
-        precision=precision,
-        source=SourceModel(
-            name=parts.name,
-            family=parts.family,
-            sha256=hashlib.sha256("".join(hashes[n] for n in sorted(hashes)).encode()).hexdigest(),
-            license=parts.license,
-            parts=hashes,
-        ),
-        exporter={n: importlib.metadata.version(n) for n in ("edgevlm", "onnx", "numpy")},
-        graphs=graphs,
-        decoder=parts.spec,
-        weights=weights,
-        image=parts.image,
-        visual_tokens=parts.visual_tokens,
-        prompt=parts.prompt,
-        kv=kv,
-        memory=MemoryPlan(
-            weights=sum(e.size for n, e in files.items() if n.endswith(".data")),
-            kv_cache=kv.bytes_per_token * capacity,
-            embedding=sum(s.nbytes for s in segments),
-        ),
-        parity=parity,
-        licenses=tuple(f"LICENSES/{n}" for n in sorted(parts.licenses)),
-        files=files,
-    )
 
 
 def _certify(root: Path) -> Certificate:

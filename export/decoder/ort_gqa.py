@@ -36,7 +36,6 @@ from edgevlm.export.decoder.rope import rope_tables
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.graph import MS, DataFile, GraphBuilder
 from edgevlm.export.progress import Progress
-from edgevlm.export.quantize import BLOCK, quantize_symmetric
 
 LOWERING = "ort-gqa"
 
@@ -248,32 +247,3 @@ def lower(
         outputs=tuple(graph.outputs),
     )
     return graph, LoweredDecoder(graph=entry, weights=lowering.linears.entries)
-
-
-def embedding_table(
-    spec: DecoderSpec,
-    source: WeightSource,
-    plan: PrecisionPlan,
-    data: DataFile,
-    lowered: LoweredDecoder,
-) -> WeightEntry:
-    """The table that the runtime looks token rows up in.
-
-    A tied head already lies in the data file row by row, and is shared; otherwise the table is
-    written beside it: 8-bit blocks for quantised bundles, floats else.
-    """
-    if spec.tied_head:
-        return lowered.weights["embed_tokens"]
-    if plan.default in ("int8", "int4") and spec.hidden_size % BLOCK == 0:
-        blocks = source.blocks("embed_tokens.weight")
-        if blocks is None or blocks.bits != 8 or blocks.zeros is not None:
-            blocks = quantize_symmetric(source.get("embed_tokens.weight"), 8)
-        return WeightEntry(
-            layout="blocks",
-            bits=8,
-            block_size=blocks.block_size,
-            values=data.write(blocks.packed_values()),
-            scales=data.write(blocks.scales),
-        )
-    table = source.get("embed_tokens.weight").astype(plan.float_dtype)
-    return WeightEntry(layout="plain", values=data.write(table))

@@ -14,6 +14,33 @@ from edgevlm.runtime.model.image import MAX_FILE_BYTES
 IMAGE_TYPES = ("image", "image_url")
 
 
+def conversation(
+    image: Any,
+    question: str | None,
+    messages: Sequence[Mapping[str, Any]] | None,
+    system: str | None,
+) -> list[Mapping[str, Any]]:
+    """Messages of one call: the given ones, or one user turn, pictures first.
+
+    Raises:
+        ContractError: neither or both of a question and messages, or pictures beside messages.
+    """
+    if (messages is None) == (question is None):
+        raise ContractError("give a question, or messages=[...], and not both")
+    if messages is not None:
+        if image is not None:
+            raise ContractError("with messages=, pictures stand in the messages")
+        turns = list(messages)
+    else:
+        images = list(image) if isinstance(image, list | tuple) else [image]
+        parts = [{"type": "image", "image": i} for i in images if i is not None]
+        content = [*parts, {"type": "text", "text": question}]
+        turns = [{"role": "user", "content": content}]
+    if system is not None:
+        turns.insert(0, {"role": "system", "content": system})
+    return turns
+
+
 def pictures(messages: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
     """Every picture of a conversation, in order: a path, a PIL image or an array.
 

@@ -3,48 +3,20 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from tokenizers import Tokenizer
-
-from edgevlm.answer import Answer, Timing, TokenCounts
+from edgevlm.answer import Answer
 from edgevlm.bundle import Bundle
-from edgevlm.errors import BundleCorrupt, ContractError
+from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
-from edgevlm.runtime.model.decode import Budget, Generation, generate, never
-from edgevlm.runtime.model.detokenize import TextStream
-from edgevlm.runtime.model.embedding import EmbeddingTable
-from edgevlm.runtime.model.image import load_image
-from edgevlm.runtime.model.kv_cache import CachedDecoder
-from edgevlm.runtime.model.messages import pictures
-from edgevlm.runtime.model.prompt import Prompt, PromptBuilder
-from edgevlm.runtime.model.sampling import Sampler, SamplingOptions
-from edgevlm.runtime.model.vision import Encoded, VisionEncoder
-from edgevlm.tensors import Float32
-
-if TYPE_CHECKING:
-    pass
-
-Picture = "str | os.PathLike[str] | Image | UInt8"
-
-
-@dataclass(slots=True)
-class _Turn:
-    """One question on its way through the model."""
-
-    begun_ns: int
-    encoded: list[Encoded] = field(default_factory=list)
-    prompt_tokens: int = 0
-    visual_tokens: int = 0
-    prepare_ms: float = 0.0
-    prefix_ms: float = 0.0
-    generation: Generation = field(default_factory=Generation)
+from edgevlm.runtime.model.decode import Budget, never
+from edgevlm.runtime.model.inference import Inference, Turn
+from edgevlm.runtime.model.messages import conversation
+from edgevlm.runtime.model.sampling import SamplingOptions
+from edgevlm.runtime.model.vision import Encoded
 
 
 class Vlm:
@@ -56,27 +28,11 @@ class Vlm:
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        manifest = bundle.manifest
         self.bundle = bundle
         self.backend = backend
         self._lock = threading.Lock()
         self._closed = False
-        try:
-            self._tokenizer = Tokenizer.from_str(bundle.read_text("tokenizer.json"))
-        except Exception as exc:  # the tokenizers library raises plain Exception
-            if isinstance(exc, BundleCorrupt):
-                raise
-            raise BundleCorrupt(f"{bundle.root}: tokenizer.json is not a tokenizer: {exc}") from exc
-        template = manifest.prompt.chat_template
-        self._prompts = PromptBuilder(
-            manifest.prompt, bundle.read_text(template) if template else None, self._tokenizer
-        )
-        self._table = EmbeddingTable(bundle)
-        self._stop_ids = frozenset(manifest.prompt.stop_token_ids)
-        self._vision = VisionEncoder(bundle, backend) if "vision" in manifest.graphs else None
-        graph = backend.load(bundle.path(manifest.graphs["decoder"].file))
-        self._decoder = CachedDecoder(graph, manifest.kv, manifest.decoder.vocab_size)
-        self._constant: tuple[int, ...] = ()  # tokens whose keys and values lie in the cache
+        self._inference = Inference(bundle, backend)
 
     def ask(
         self,
@@ -114,14 +70,14 @@ class Vlm:
             ContextOverflow: the prompt does not fit the KV cache.
             BackendError: the engine failed.
         """
-        turns = self._messages(image, question, messages, system)
+        turns = conversation(image, question, messages, system)
         budget = Budget(max_tokens=max_tokens, deadline_ns=deadline_ns, cancelled=cancelled)
         sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
         with self._alone():
-            turn = _Turn(time.perf_counter_ns())
-            for _ in self._tokens(turn, turns, sampling, budget):
+            turn = Turn()
+            for _ in self._inference.tokens(turn, turns, sampling, budget):
                 pass
-            return self._answer(turn)
+            return self._inference.answer(turn)
 
     def stream(
         self,
@@ -139,7 +95,7 @@ class Vlm:
 
         The generator's return value is the whole ``Answer``.
         """
-        turns = self._messages(image, question, messages, system)
+        turns = conversation(image, question, messages, system)
         sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
         budget = Budget(max_tokens=max_tokens)
         return self._pieces(turns, sampling, budget)
@@ -148,14 +104,14 @@ class Vlm:
         self, turns: list[Mapping[str, Any]], sampling: SamplingOptions, budget: Budget
     ) -> Generator[str, None, Answer]:
         with self._alone():
-            turn = _Turn(time.perf_counter_ns())
-            text = TextStream(self._tokenizer)
-            for token in self._tokens(turn, turns, sampling, budget):
+            turn = Turn()
+            text = self._inference.text_stream()
+            for token in self._inference.tokens(turn, turns, sampling, budget):
                 if piece := text.push(token):
                     yield piece
             if piece := text.flush():
                 yield piece
-            return self._answer(turn)
+            return self._inference.answer(turn)
 
     def encode(self, image: Any) -> Encoded:
         """One pass of the vision encoder.
@@ -165,14 +121,12 @@ class Vlm:
             ImageError: a picture that cannot be taken.
         """
         with self._alone():
-            return self._encode(image)
+            return self._inference.encode(image)
 
     def close(self) -> None:
         """Release graphs and cache; may be called twice."""
         self._closed = True
-        self._decoder.close()
-        if self._vision is not None:
-            self._vision.close()
+        self._inference.close()
 
     def __enter__(self) -> Vlm:
         return self
@@ -197,113 +151,3 @@ class Vlm:
             yield
         finally:
             self._lock.release()
-
-    def _messages(
-        self,
-        image: Any,
-        question: str | None,
-        messages: Sequence[Mapping[str, Any]] | None,
-        system: str | None,
-    ) -> list[Mapping[str, Any]]:
-        if (messages is None) == (question is None):
-            raise ContractError("give a question, or messages=[...], and not both")
-        if messages is not None:
-            if image is not None:
-                raise ContractError("with messages=, pictures stand in the messages")
-            turns = list(messages)
-        else:
-            images = list(image) if isinstance(image, list | tuple) else [image]
-            parts = [{"type": "image", "image": i} for i in images if i is not None]
-            content = [*parts, {"type": "text", "text": question}]
-            turns = [{"role": "user", "content": content}]
-        if system is not None:
-            turns.insert(0, {"role": "system", "content": system})
-        return turns
-
-    def _encode(self, image: Any) -> Encoded:
-        if self._vision is None:
-            raise ContractError(
-                f"{self.bundle.manifest.name} has no vision encoder: it takes text only"
-            )
-        alpha = self.bundle.manifest.image.alpha if self.bundle.manifest.image else "drop"
-        return self._vision.encode(load_image(image, alpha))
-
-    def _tokens(
-        self,
-        turn: _Turn,
-        messages: list[Mapping[str, Any]],
-        sampling: SamplingOptions,
-        budget: Budget,
-    ) -> Iterator[int]:
-        for picture in pictures(messages):
-            turn.encoded.append(self._encode(picture))
-        begun = time.perf_counter_ns()
-        prompt = self._prompts.build(messages, [e.labels for e in turn.encoded])
-        rows = self._rows(prompt, turn)
-        turn.prepare_ms = (time.perf_counter_ns() - begun) / 1e6
-        self._prefill_constant(prompt, turn)
-        for token in generate(
-            self._decoder,
-            self._table,
-            rows,
-            self._stop_ids,
-            Sampler(sampling),
-            budget,
-            turn.generation,
-        ):
-            yield token
-            if self._closed:
-                raise ContractError("this model was closed while it was answering")
-
-    def _rows(self, prompt: Prompt, turn: _Turn) -> Float32:
-        """Embeddings behind the constant part, pictures in their slots."""
-        if prompt.image_count != len(turn.encoded):
-            raise ContractError(
-                f"the prompt has {prompt.image_count} image slots for {len(turn.encoded)} images"
-            )
-        first = () if prompt.image_count else prompt.texts[0]
-        parts = [self._table.rows(first)] if first else []
-        for encoded, text in zip(turn.encoded, prompt.texts[1:], strict=True):
-            parts += [encoded.tokens, self._table.rows(text)]
-            turn.visual_tokens += len(encoded.tokens)
-        if not parts or not sum(map(len, parts)):
-            raise ContractError("the prompt is empty")
-        turn.prompt_tokens = sum(map(len, prompt.texts)) + turn.visual_tokens
-        return np.concatenate(parts)
-
-    def _prefill_constant(self, prompt: Prompt, turn: _Turn) -> None:
-        """Keep or compute the keys and values of the text before the first picture.
-
-        It is always computed as a call of its own, so that an answer does not depend on whether
-        the cache already held it.
-        """
-        constant = prompt.texts[0] if prompt.image_count else ()
-        if constant != self._constant or self._decoder.length < len(constant):
-            self._decoder.rewind(0)
-            self._constant = ()
-            if constant:
-                begun = time.perf_counter_ns()
-                self._decoder.append(self._table.rows(constant))
-                turn.prefix_ms = (time.perf_counter_ns() - begun) / 1e6
-            self._constant = constant
-        self._decoder.rewind(len(constant))
-
-    def _answer(self, turn: _Turn) -> Answer:
-        done = turn.generation
-        return Answer(
-            text=self._tokenizer.decode(done.token_ids, skip_special_tokens=True),
-            token_ids=tuple(done.token_ids),
-            finish_reason=done.finish_reason,
-            confidence=done.confidence,
-            timings_ms=Timing(
-                preprocess=sum(e.preprocess_ms for e in turn.encoded) + turn.prepare_ms,
-                encode=sum(e.encode_ms for e in turn.encoded),
-                prefill=turn.prefix_ms + done.prefill_ms,
-                decode=done.decode_ms,
-                total=(time.perf_counter_ns() - turn.begun_ns) / 1e6,
-            ),
-            tokens=TokenCounts(
-                visual=turn.visual_tokens, prompt=turn.prompt_tokens, output=len(done.token_ids)
-            ),
-            backend=self.backend.name,
-        )

@@ -5,25 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from edgevlm.answer import Answer, Timing, TokenCounts
 from edgevlm.config import RunConfig
-from edgevlm.errors import BackendError, ConfigError, SourceError, SourceStalled
-from edgevlm.event import (
-    AnswerEvent,
-    Event,
-    FaultEvent,
-    SummaryEvent,
-    TimingsMs,
-    Tokens,
-    boot_id,
-    rfc3339,
-)
+from edgevlm.errors import BackendError, ConfigError, SourceError
+from edgevlm.event import AnswerEvent, Event, SummaryEvent
 from edgevlm.frame import BadFrame, Frame, FrameSource
 from edgevlm.runtime.model.vlm import Vlm
-from edgevlm.runtime.stream.accounting import Account, peak_rss_mb, percentiles
+from edgevlm.runtime.stream.accounting import Account
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
+from edgevlm.runtime.stream.compose import answer_event, fault_event, summary_event
 from edgevlm.runtime.stream.gates.luma import LumaGate
 from edgevlm.runtime.stream.handover import Latest, in_thread
 
@@ -116,7 +107,7 @@ class Stream:
                     break
         except (SourceError, BackendError) as exc:
             failure = exc
-            yield self._fault(exc)
+            yield fault_event(self._config.name, self._next_seq(), exc)
         yield self._summary()
         if failure is not None:
             raise failure
@@ -175,7 +166,7 @@ class Stream:
             self._failures += 1
             if self._failures >= MAX_FAILURES_IN_A_ROW:
                 raise
-            yield self._fault(exc)
+            yield fault_event(self._config.name, self._next_seq(), exc)
             return
         self._failures = 0
         self._account.answered += 1
@@ -238,60 +229,21 @@ class Stream:
         answer = dataclasses.replace(self._standing.answer, timings_ms=timing, tokens=TokenCounts())
         yield self._event(frame, answer, reused_of=self._standing.seq)
 
-    def _fault(self, error: SourceError | BackendError) -> FaultEvent:
-        code: Literal["source", "stall", "backend"] = "source"
-        if isinstance(error, SourceStalled):
-            code = "stall"
-        elif isinstance(error, BackendError):
-            code = "backend"
-        return FaultEvent(
-            stream=self._config.name, seq=self._next_seq(), code=code, message=str(error)
-        )
-
     def _next_seq(self) -> int:
         self._seq += 1
         return self._seq - 1
 
     def _event(self, frame: Frame, answer: Answer, reused_of: int | None) -> AnswerEvent:
-        dropped, quiet = self._account.take_pending()
-        return AnswerEvent(
-            stream=self._config.name,
-            seq=self._next_seq(),
-            frame=frame.index,
-            media_s=None if frame.media_s is None else round(frame.media_s, 6),
-            captured_at=rfc3339(frame.captured_ns),
-            clock=frame.clock,
-            monotonic_ns=frame.monotonic_ns,
-            boot_id=boot_id(),
-            age_ms=round(answer.timings_ms.total, 3),
-            text=answer.text,
-            answer=None if answer.answer is None else dict(answer.answer),
-            finish_reason=answer.finish_reason,
-            confidence=None if answer.confidence is None else round(answer.confidence, 4),
-            reused=reused_of is not None,
-            of=reused_of,
-            reused_frames=quiet,
-            dropped=dropped,
-            timings_ms=TimingsMs(
-                **{k: round(v, 3) for k, v in dataclasses.asdict(answer.timings_ms).items()}
-            ),
-            tokens=Tokens(**dataclasses.asdict(answer.tokens)),
-            backend=answer.backend,
+        return answer_event(
+            self._config.name,
+            self._next_seq(),
+            frame,
+            answer,
+            reused_of=reused_of,
+            pending=self._account.take_pending(),
             degraded=self._degraded,
         )
 
     def _summary(self) -> SummaryEvent:
-        account = self._account
-        if not account.balanced():
-            raise AssertionError(f"frames are lost between the books: {account.totals()}")
-        elapsed_s = max(1e-9, (self._clock.monotonic_ns() - self._begun_ns) / 1e9)
-        return SummaryEvent(
-            stream=self._config.name,
-            seq=self._next_seq(),
-            frames=account.totals(),
-            age_ms=percentiles(account.ages_ms),
-            stages_ms={k: percentiles(v) for k, v in account.stages_ms.items()},
-            answers_per_s=round(account.answered / elapsed_s, 3),
-            peak_rss_mb=peak_rss_mb(),
-            streams={self._config.name: account.totals()},
-        )
+        elapsed_s = (self._clock.monotonic_ns() - self._begun_ns) / 1e9
+        return summary_event(self._config.name, self._next_seq(), self._account, elapsed_s)

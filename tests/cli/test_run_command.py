@@ -94,6 +94,14 @@ def test_a_source_that_is_not_there_is_one_line_before_any_event(nano: Bundle, e
     assert done.stderr == "edgevlm: gone.mp4 does not exist\n"
 
 
+def test_the_peak_memory_is_the_streams_own_and_not_that_of_its_parent():
+    code = "from edgevlm.runtime.stream.accounting import peak_rss_mb; print(peak_rss_mb())"
+    held = b"x" * 500_000_000  # Linux hands ru_maxrss on to a child
+    done = subprocess.run([COMMAND[0], "-c", code], capture_output=True, text=True, check=True)
+    assert len(held) == 500_000_000
+    assert 10 < float(done.stdout) < 300
+
+
 def test_a_config_file_runs_and_flags_override_it(
     nano: Bundle, tmp_path: Path, edgevlm: Run, photograph: Callable[[str], Path]
 ):

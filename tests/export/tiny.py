@@ -193,6 +193,12 @@ GGUF_NAMES = {
 def write_gguf(path: Path, model: Any, kind: str = "F32", **metadata: Any) -> dict[str, Float32]:
     """A model as a GGUF file of one tensor type (vectors stay F32).
 
+    Args:
+        path: of the file.
+        model: of transformers.
+        kind: a ggml type that the gguf package can quantise to.
+        metadata: replaces what would be written; ``__`` stands for a dot, None leaves a key out.
+
     Returns:
         the weights as they can be read back, by their name in transformers.
     """
@@ -226,7 +232,12 @@ def write_gguf(path: Path, model: Any, kind: str = "F32", **metadata: Any) -> di
     writer.add_eos_token_id(1)
     writer.add_chat_template(TEMPLATE)
     for key, value in metadata.items():
-        writer.add_string(key.replace("__", "."), value)
+        name = key.replace("__", ".")
+        writer.kv_data[0].pop(name, None)
+        if value is not None:
+            kind_of_value = gguf.GGUFValueType.get_type(value)
+            inner = gguf.GGUFValueType.get_type(value[0]) if isinstance(value, list) else None
+            writer.add_key_value(name, value, kind_of_value, inner)
     readable: dict[str, Float32] = {}
     for name, parameter in model.state_dict().items():
         if name == "lm_head.weight" and settings.tie_word_embeddings:

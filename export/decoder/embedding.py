@@ -1,0 +1,39 @@
+"""The table that token rows are looked up in."""
+
+from __future__ import annotations
+
+from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.bundle.manifest import WeightEntry
+from edgevlm.export.decoder.linear import PrecisionPlan
+from edgevlm.export.decoder.weights import WeightSource
+from edgevlm.export.graph import DataFile
+from edgevlm.export.quantize import BLOCK, quantize_symmetric
+
+
+def embedding_table(
+    spec: DecoderSpec,
+    source: WeightSource,
+    plan: PrecisionPlan,
+    data: DataFile,
+    lowered: dict[str, WeightEntry],
+) -> WeightEntry:
+    """The table that the runtime looks token rows up in.
+
+    A tied head already lies in the data file row by row, and is shared; otherwise the table is
+    written beside it: 8-bit blocks for quantised bundles, floats else.
+    """
+    if spec.tied_head:
+        return lowered["embed_tokens"]
+    if plan.default in ("int8", "int4") and spec.hidden_size % BLOCK == 0:
+        blocks = source.blocks("embed_tokens.weight")
+        if blocks is None or blocks.bits != 8 or blocks.zeros is not None:
+            blocks = quantize_symmetric(source.get("embed_tokens.weight"), 8)
+        return WeightEntry(
+            layout="blocks",
+            bits=8,
+            block_size=blocks.block_size,
+            values=data.write(blocks.packed_values()),
+            scales=data.write(blocks.scales),
+        )
+    table = source.get("embed_tokens.weight").astype(plan.float_dtype)
+    return WeightEntry(layout="plain", values=data.write(table))

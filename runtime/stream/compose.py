@@ -1,0 +1,87 @@
+"""Put events together from frames, answers and the books."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+from edgevlm.answer import Answer
+from edgevlm.errors import BackendError, SourceError, SourceStalled
+from edgevlm.event import (
+    AnswerEvent,
+    DropReason,
+    FaultEvent,
+    SummaryEvent,
+    TimingsMs,
+    Tokens,
+    boot_id,
+    rfc3339,
+)
+from edgevlm.frame import Frame
+from edgevlm.runtime.stream.accounting import Account, peak_rss_mb, percentiles
+
+
+def answer_event(
+    stream: str,
+    seq: int,
+    frame: Frame,
+    answer: Answer,
+    *,
+    reused_of: int | None,
+    pending: tuple[Mapping[DropReason, int], int],
+    degraded: tuple[str, ...],
+) -> AnswerEvent:
+    """An answer about ``frame``; ``pending`` is drops by reason and quietly reused frames."""
+    dropped, quiet = pending
+    timings = {k: round(v, 3) for k, v in dataclasses.asdict(answer.timings_ms).items()}
+    return AnswerEvent(
+        stream=stream,
+        seq=seq,
+        frame=frame.index,
+        media_s=None if frame.media_s is None else round(frame.media_s, 6),
+        captured_at=rfc3339(frame.captured_ns),
+        clock=frame.clock,
+        monotonic_ns=frame.monotonic_ns,
+        boot_id=boot_id(),
+        age_ms=timings["total"],
+        text=answer.text,
+        answer=None if answer.answer is None else dict(answer.answer),
+        finish_reason=answer.finish_reason,
+        confidence=None if answer.confidence is None else round(answer.confidence, 4),
+        reused=reused_of is not None,
+        of=reused_of,
+        reused_frames=quiet,
+        dropped=dict(dropped),
+        timings_ms=TimingsMs(**timings),
+        tokens=Tokens(**dataclasses.asdict(answer.tokens)),
+        backend=answer.backend,
+        degraded=degraded,
+    )
+
+
+def fault_event(stream: str, seq: int, error: SourceError | BackendError) -> FaultEvent:
+    """What went wrong, by the kind of its error."""
+    code: Literal["source", "stall", "backend"] = "source"
+    if isinstance(error, SourceStalled):
+        code = "stall"
+    elif isinstance(error, BackendError):
+        code = "backend"
+    return FaultEvent(stream=stream, seq=seq, code=code, message=str(error))
+
+
+def summary_event(stream: str, seq: int, account: Account, elapsed_s: float) -> SummaryEvent:
+    """The closing figures of one stream."""
+    if not account.balanced():
+        raise AssertionError(f"frames are lost between the books: {account.totals()}")
+    totals = account.totals()
+    return SummaryEvent(
+        stream=stream,
+        seq=seq,
+        frames=totals,
+        age_ms=percentiles(account.ages_ms),
+        stages_ms={k: percentiles(v) for k, v in account.stages_ms.items()},
+        answers_per_s=round(account.answered / elapsed_s, 3) if elapsed_s > 0 else 0.0,
+        peak_rss_mb=peak_rss_mb(),
+        streams={stream: totals},
+    )
