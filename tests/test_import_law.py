@@ -28,12 +28,7 @@ MAY_IMPORT = {
 }
 LINES_AT_MOST = 400
 LINES_WITHOUT_A_REASON = 250
-LONG = {
-    "export/decoder/ort_gqa.py": "one lowering, drawn and written in the order of its layers",
-    "export/pipeline.py": "the export, step by step, with the manifest that it ends in",
-    "runtime/model/vlm.py": "the public class, half of it docstrings",
-    "runtime/stream/pipeline.py": "one stream, with every frame's way out",
-}
+LONG: dict[str, str] = {}
 
 
 def sources() -> dict[str, Path]:
