@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from edgevlm.errors import BundleCorrupt
 from edgevlm.tensors import Array, Float32
 
 GATE_COSINE = {"fp32": 0.99999, "fp16": 0.999, "int8": 0.99, "int4": 0.99}
@@ -119,6 +120,19 @@ class Certificate(_Record):
     def passed(self) -> bool:
         """True if every backend that was measured keeps every gate."""
         return all(b.passed for b in self.backends)
+
+    @classmethod
+    def parse(cls, text: str, name: str) -> Certificate:
+        """Read a ``parity.json``.
+
+        Raises:
+            BundleCorrupt: it is not one; ``name`` says where it came from.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            raise BundleCorrupt(f"{name}: parity.json is damaged: {first['msg']}") from exc
 
 
 def judge_stage(stage: str, precision: str, reference: Array, found: Array) -> StageParity:

@@ -151,7 +151,8 @@ class GgufFile:
 
         tensor = self._tensor(name)
         try:
-            value = np.asarray(dequantize(tensor.data, tensor.tensor_type), np.float32)
+            with np.errstate(all="ignore"):  # damaged scales; ``finite`` tells
+                value = np.asarray(dequantize(tensor.data, tensor.tensor_type), np.float32)
         except NotImplementedError as exc:
             raise CheckpointError(f"{self.path}: {name} has the type {tensor.tensor_type}") from exc
         value = finite(name, value.reshape(self.shape(name)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,63 @@ def test_the_symlink_is_relative_and_committed_as_a_link(name: str):
     ).stdout  # fmt: skip
     assert listed.startswith("120000 ")
     assert listed.endswith(f"\tedgevlm/{name}\n")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked wheel, built from a copy of the sources without any network."""
+    pytest.importorskip("setuptools", "77", reason="building a wheel needs setuptools")
+    copy = tmp_path_factory.mktemp("sources")
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("edgevlm", "export", "runtime"):
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    built = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+         "--no-index", "--wheel-dir", str(built), str(copy)],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    (archive,) = built.glob("*.whl")
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(built / "unpacked")
+    return built / "unpacked"
+
+
+def test_the_wheel_holds_every_module_and_no_test(wheel: Path):
+    expected = {
+        Path(*name.split("."), module.name).as_posix()
+        for name in packages()
+        for module in folder_of(name).glob("*.py")
+    }
+    held = {p.relative_to(wheel).as_posix() for p in wheel.rglob("*.py")}
+    assert held == expected
+    assert (wheel / "edgevlm" / "py.typed").is_file()
+    assert not any(p.is_symlink() for p in wheel.rglob("*"))
+
+
+def folder_of(package: str) -> Path:
+    """Where the sources of a package lie."""
+    _, *rest = package.split(".")
+    inside = ROOT.joinpath(*rest) if rest[:1] in (["export"], ["runtime"]) else None
+    return inside or ROOT.joinpath("edgevlm", *rest)
+
+
+def test_the_wheel_runs_without_the_checkout(wheel: Path):
+    code = "import edgevlm, edgevlm.export.pipeline; edgevlm.load; print(edgevlm.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd="/", env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert Path(done.stdout.strip()).is_relative_to(wheel)
+
+
+def test_the_command_is_what_python_m_edgevlm_runs():
+    module, _, name = PROJECT["project"]["scripts"]["edgevlm"].partition(":")
+    assert (module, name) == ("edgevlm.__main__", "main")
+    assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_the_version_is_said_once():

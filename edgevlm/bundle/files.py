@@ -34,7 +34,7 @@ def check_name(name: str) -> str:
 
 
 def list_files(root: Path) -> dict[str, os.stat_result]:
-    """Every file under ``root`` by POSIX name, engines and their build records left out.
+    """Every file under ``root`` by POSIX name.
 
     Raises:
         BundleCorrupt: a link, socket, device or pipe lies in the bundle.

@@ -20,7 +20,7 @@ def command(
     opened = open_bundle(bundle, verify="size")
     certificate = None
     if "parity.json" in opened.manifest.files:
-        certificate = Certificate.model_validate_json(opened.read_text("parity.json"))
+        certificate = Certificate.parse(opened.read_text("parity.json"), str(bundle))
     if as_json:
         manifest = opened.manifest.model_dump(mode="json", exclude={"weights"})
         parity = certificate.model_dump(mode="json") if certificate else None

@@ -23,7 +23,7 @@ def command(
     from edgevlm.runtime.model.load import open_backend
 
     opened = open_bundle(bundle, verify="always")
-    stored = Certificate.model_validate_json(opened.read_text("parity.json"))
+    stored = Certificate.parse(opened.read_text("parity.json"), str(bundle))
     measured = certify(opened, open_backend(backend))
     found = Certificate(
         reference=stored.reference, precision=opened.manifest.precision, backends=(measured,)

@@ -31,6 +31,7 @@ import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.manifest import GraphEntry, WeightEntry
+from edgevlm.errors import CheckpointError
 from edgevlm.export.decoder.linear import LinearWriter, PrecisionPlan
 from edgevlm.export.decoder.rope import rope_tables
 from edgevlm.export.decoder.weights import WeightSource
@@ -38,6 +39,7 @@ from edgevlm.export.graph import MS, DataFile, GraphBuilder
 from edgevlm.export.progress import Progress
 
 LOWERING = "ort-gqa"
+HEAD_STEP = 16  # GroupQueryAttention with a rotation takes heads of whole steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +63,11 @@ class _Lowering:
         self.linears = LinearWriter(graph, source, plan)
 
     def norm_weight(self, name: str) -> str:
-        if name not in self._norms:
-            self.graph.weight(name, self.source.get(f"{name}.weight").astype(self.dtype))
-            self._norms.add(name)
+        self.graph.weight(name, self.source.get(f"{name}.weight").astype(self.dtype))
         return name
 
     def build(self, capacity: int, progress: Progress) -> None:
         g, spec = self.graph, self.spec
-        self._norms: set[str] = set()
         x = g.input(
             "inputs_embeds", self.dtype, (1, "tokens", spec.hidden_size), "token and visual rows"
         )
@@ -79,12 +78,10 @@ class _Lowering:
         g.weight("rope.cos", cos.astype(self.dtype))
         g.weight("rope.sin", sin.astype(self.dtype))
         cache = (1, spec.num_kv_heads, capacity, spec.head_dim)
-        for i in range(spec.num_layers):
-            for part in ("key", "value"):
-                g.input(f"past_key_values.{i}.{part}", self.dtype, cache, "updated in place")
         g.output("logits", self.dtype, ("num_logits", spec.vocab_size), "before any sampling")
         for i in range(spec.num_layers):
             for part in ("key", "value"):
+                g.input(f"past_key_values.{i}.{part}", self.dtype, cache, "updated in place")
                 g.output(f"present.{i}.{part}", self.dtype, cache, "the same buffer as its past")
 
         residual, skip = x, ""
@@ -233,7 +230,14 @@ def lower(
 
     Returns:
         the graph, to be saved, and what the manifest says of it.
+
+    Raises:
+        CheckpointError: heads of a width that the operators do not take.
     """
+    if spec.head_dim % HEAD_STEP:
+        raise CheckpointError(
+            f"head_dim {spec.head_dim}: the lowering {LOWERING} takes multiples of {HEAD_STEP}"
+        )
     graph = GraphBuilder("decoder", data)
     lowering = _Lowering(spec, source, plan, graph)
     lowering.build(capacity, progress)

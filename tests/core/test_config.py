@@ -128,8 +128,8 @@ def test_an_unknown_key_like_nothing_else_gets_no_suggestion(write: Any):
         "policy.gate='maybe'", "generation.max_tokens=0", "generation.max_tokens=1.5",
         "generation.temperature=-1", "generation.temperature=inf", "generation.top_p=0",
         "generation.top_p=1.01", "generation.seed=-1", "generation.seed=0.5", "limits.frames=0",
-        "limits.duration_s=0", "engine.threads=-1", "engine.verify='maybe'", "ask=''", "name=''", "ask=[1]", "source=1",
-        "source.realtime=7",
+        "limits.duration_s=0", "engine.threads=-1", "engine.verify='maybe'", "ask=''",
+        "name=''", "ask=[1]", "source=1", "source.realtime=7",
     ],
 )  # fmt: skip
 def test_a_value_out_of_its_range_is_refused_and_its_key_named(write: Any, line: str):

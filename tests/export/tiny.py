@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import transformers
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from edgevlm.bundle import Bundle, open_bundle
+from edgevlm.errors import EdgeVLMError
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.pipeline import export
 from edgevlm.runtime.model.embedding import EmbeddingTable
@@ -121,6 +123,24 @@ def export_to(source: Path | str, target: Path, **options: Any) -> Bundle:
     """Export and open."""
     export(str(source), target, ExportOptions(**options))
     return open_bundle(target)
+
+
+def refused(source: Path | str, folder: Path, **options: Any) -> EdgeVLMError:
+    """Export into ``folder`` must fail with one line of ours, and change nothing there."""
+    before = contents(folder)
+    with pytest.raises(EdgeVLMError) as caught:
+        export(str(source), folder / "bundle", ExportOptions(**options))
+    assert contents(folder) == before
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file under a folder with its bytes, and every folder."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None
+        for p in sorted(folder.rglob("*"))
+    }
 
 
 @contextmanager

@@ -1,0 +1,98 @@
+"""Perplexity of bundles against transformers on the same GGUF weights.
+
+``python -m benchmarks.perplexity BUNDLE...`` (nano bundles of any precision; wants the extras
+``export`` and ``nano``). The text is chapter I of Alice in Wonderland, kept in ``tests/data``; it
+is cut into windows, each with a fresh context, and a bundle reads a window in two pieces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from edgevlm.bundle import Bundle, open_bundle
+from edgevlm.export.nano.packages import DECODER
+from edgevlm.runtime.model.embedding import EmbeddingTable
+from edgevlm.runtime.model.kv_cache import CachedDecoder
+from edgevlm.runtime.model.load import open_backend
+
+TEXT = Path(__file__).parent.parent / "tests" / "data" / "public_domain.txt"
+WINDOW, WINDOWS = 800, 3
+Logits = NDArray[np.float32]
+
+
+def text_windows(tokenizer: Tokenizer) -> list[list[int]]:
+    """The text as ``WINDOWS`` windows of ``WINDOW`` tokens."""
+    ids = tokenizer.encode(TEXT.read_text("utf-8"), add_special_tokens=False).ids
+    return [ids[start : start + WINDOW] for start in range(0, WINDOW * WINDOWS, WINDOW)]
+
+
+def perplexity(windows: list[list[int]], logits_of: Callable[[list[int]], Logits]) -> float:
+    """Exponential of the mean negative log likelihood of every token but a window's first."""
+    losses = []
+    for window in windows:
+        logits = logits_of(window)[:-1].astype(np.float64)
+        shifted = logits - logits.max(-1, keepdims=True)
+        chosen = shifted[np.arange(len(shifted)), window[1:]]
+        losses.append(np.log(np.exp(shifted).sum(-1)) - chosen)
+    return float(np.exp(np.concatenate(losses).mean()))
+
+
+def bundle_logits(bundle: Bundle) -> Callable[[list[int]], Logits]:
+    """Logits of a window through the bundle's decoder, in two pieces."""
+    manifest = bundle.manifest
+    graph = open_backend().load(bundle.path(manifest.graphs["decoder"].file))
+    decoder = CachedDecoder(graph, manifest.kv, manifest.decoder.vocab_size)
+    table = EmbeddingTable(bundle)
+
+    def logits_of(window: list[int]) -> Logits:
+        decoder.rewind(0)
+        half = len(window) // 2
+        pieces = [window[:half], window[half:]]
+        return np.concatenate([decoder.append(table.rows(p), len(p)).copy() for p in pieces])
+
+    return logits_of
+
+
+def transformers_logits() -> Callable[[list[int]], Logits]:
+    """Logits of a window through transformers, fp32, from the same GGUF file."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    path = DECODER.locate()
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    )
+    model.eval()
+
+    def logits_of(window: list[int]) -> Logits:
+        with torch.no_grad():
+            logits: Logits = model(torch.tensor([window])).logits[0].numpy()
+        return logits
+
+    return logits_of
+
+
+def main() -> None:
+    """Print one line a model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundles", type=Path, nargs="+")
+    paths: list[Path] = parser.parse_args().bundles
+    bundles = [open_bundle(path) for path in paths]
+    windows = text_windows(Tokenizer.from_str(bundles[0].read_text("tokenizer.json")))
+    reference = perplexity(windows, transformers_logits())
+    sys.stdout.write(f"transformers fp32: {reference:.3f}\n")
+    for path, bundle in zip(paths, bundles, strict=True):
+        found = perplexity(windows, bundle_logits(bundle))
+        change = 100 * (found / reference - 1)
+        sys.stdout.write(f"{path} ({bundle.manifest.precision}): {found:.3f}, {change:+.2f} %\n")
+
+
+if __name__ == "__main__":
+    main()
