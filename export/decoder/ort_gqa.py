@@ -89,26 +89,28 @@ class _Lowering:
             residual, skip = self.layer(i, residual, skip)
             progress.step(f"layer {i + 1}/{spec.num_layers}")
         normed, _ = self.skip_norm(residual, skip, "norm", "norm")
-        width = g.constant("shape.rows", np.array([-1, spec.hidden_size], np.int64))
-        rows = g.node("Reshape", [normed, width], "lm_head")
+        shape = g.constant("shape.rows", np.array([-1, spec.hidden_size], np.int64))
+        rows = g.node("Reshape", [normed, shape], "lm_head")
         name = "embed_tokens" if spec.tied_head else "lm_head"
         logits = self.linears.linear(rows, [name], name, rows_first=True)
         g.node("Identity", [logits], "logits", outputs=["logits"])
         progress.step("head")
 
+    def norm(self, x: str, weight: str, place: str) -> str:
+        return self.graph.node(
+            "SimplifiedLayerNormalization",
+            [x, weight],
+            place,
+            axis=-1,
+            epsilon=self.spec.norm_eps,
+            stash_type=1,
+        )
+
     def skip_norm(self, residual: str, skip: str, name: str, place: str) -> tuple[str, str]:
         """RMSNorm of ``residual + skip``; returns the normed value and the sum."""
         weight = self.norm_weight(name)
         if not skip:
-            normed = self.graph.node(
-                "SimplifiedLayerNormalization",
-                [residual, weight],
-                place,
-                axis=-1,
-                epsilon=self.spec.norm_eps,
-                stash_type=1,
-            )
-            return normed, residual
+            return self.norm(residual, weight, place), residual
         op = f"/{place}/SkipSimplifiedLayerNormalization"
         outputs = [f"{op}/output_0", "", "", f"{op}/output_3"]
         self.graph.node(
@@ -182,14 +184,7 @@ class _Lowering:
             where = f"{place}/{part}_norm"
             split = g.node("Reshape", [parts[n], heads], f"{where}/heads")
             weight = self.norm_weight(f"{base}.{part}_norm")
-            normed = g.node(
-                "SimplifiedLayerNormalization",
-                [split, weight],
-                where,
-                axis=-1,
-                epsilon=spec.norm_eps,
-                stash_type=1,
-            )
+            normed = self.norm(split, weight, where)
             parts[n] = g.node("Reshape", [normed, flat], f"{where}/flat")
         return parts
 
@@ -232,11 +227,11 @@ def lower(
         the graph, to be saved, and what the manifest says of it.
 
     Raises:
-        CheckpointError: heads of a width that the operators do not take.
+        CheckpointError: a head width that the operators do not take.
     """
     if spec.head_dim % HEAD_STEP:
         raise CheckpointError(
-            f"head_dim {spec.head_dim}: the lowering {LOWERING} takes multiples of {HEAD_STEP}"
+            f"head_dim {spec.head_dim}: {LOWERING} takes multiples of {HEAD_STEP}"
         )
     graph = GraphBuilder("decoder", data)
     lowering = _Lowering(spec, source, plan, graph)
