@@ -79,8 +79,13 @@ class Backend(Protocol):
         """The registry name, as events report it."""
         ...
 
-    def load(self, graph: Path) -> Graph:
+    def load(self, graph: Path, *, burst: bool = False) -> Graph:
         """Load an ONNX graph.
+
+        Args:
+            graph: the ``.onnx`` file.
+            burst: runs follow each other closely, as decode steps do: workers may spin from one
+                to the next. Otherwise they stop with the run, and leave the cores to others.
 
         Raises:
             BackendError: the engine refuses it.

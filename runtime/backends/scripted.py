@@ -49,7 +49,7 @@ class ScriptedBackend:
         """Nothing is behind it."""
         return {}
 
-    def load(self, graph: Path) -> Graph:
+    def load(self, graph: Path, *, burst: bool = False) -> Graph:  # noqa: ARG002 - nothing spins
         """Stand for the graph of this file name.
 
         Raises:

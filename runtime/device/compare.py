@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from edgevlm.bundle.cache import cache_folder
 from edgevlm.errors import BackendError, BackendUnavailable
 
 PEERS = ("llama.cpp", "ort-genai")
+SETTLE_S = 0.5
 _MODULES = {"llama.cpp": "llama_cpp", "ort-genai": "ort_genai", "edgevlm": "ours"}
 
 
@@ -103,12 +106,15 @@ def compare(
     peers: Sequence[str],
     threads: int,
     *,
-    rounds: int = 7,
+    rounds: int = 9,
     prompt_tokens: int = 256,
     decode_tokens: int = 64,
     report: Callable[[int, int, str], None] = lambda _done, _total, _what: None,
 ) -> dict[str, Any]:
-    """Run edgevlm and its peers in turn (A B C A B C ...), one at a time.
+    """Run edgevlm and its peers in turn (A B C, C A B, ...), one at a time.
+
+    Between two runs nothing happens for ``SETTLE_S``: every engine's idle workers spin for a
+    while, and would otherwise spin into the next engine's time.
 
     Args:
         bundle: the bundle folder.
@@ -136,8 +142,11 @@ def compare(
             worker = _Worker(name, ["--weights", str(path), *common, *extra])
             stack.callback(worker.close)
             workers[name] = worker
+        order = deque(workers.values())
         for turn in range(rounds + 1):
-            for worker in workers.values():
+            order.rotate(1)
+            for worker in order:
+                time.sleep(SETTLE_S)
                 answer = worker.run(prompt_tokens, decode_tokens)
                 figures = worker.figures
                 figures.rss_anon_mb = float(answer["rss_anon_mb"])

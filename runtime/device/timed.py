@@ -26,9 +26,9 @@ class TimedBackend:
         """Those of the wrapped backend."""
         return self._backend.versions()
 
-    def load(self, graph: Path) -> Graph:
+    def load(self, graph: Path, *, burst: bool = False) -> Graph:
         """Load on the wrapped backend."""
-        return _TimedGraph(self, self._backend.load(graph))
+        return _TimedGraph(self, self._backend.load(graph, burst=burst))
 
 
 class _TimedGraph:

@@ -69,7 +69,7 @@ class Inference:
         self._table = EmbeddingTable(bundle)
         self._stop_ids = frozenset(manifest.prompt.stop_token_ids)
         self._vision = VisionEncoder(bundle, backend) if "vision" in manifest.graphs else None
-        graph = backend.load(bundle.path(manifest.graphs["decoder"].file))
+        graph = backend.load(bundle.path(manifest.graphs["decoder"].file), burst=True)
         self._decoder = CachedDecoder(graph, manifest.kv, manifest.decoder.vocab_size)
         self._constant: tuple[int, ...] = ()  # tokens whose keys and values lie in the cache
 

@@ -36,7 +36,7 @@ class Edgevlm:
         backend = open_backend("ort-cpu", threads, spin=True)
         self._table = EmbeddingTable(bundle)
         entry = manifest.graphs["decoder"]
-        graph = backend.load(bundle.path(entry.file))
+        graph = backend.load(bundle.path(entry.file), burst=True)
         self._decoder = CachedDecoder(graph, manifest.kv, manifest.decoder.vocab_size)
         self.load_s = perf_counter() - begun
         self.version = __version__
