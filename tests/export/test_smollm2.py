@@ -31,7 +31,7 @@ MESSAGES = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def windows(smollm2: Reference) -> NDArray[np.int64]:
     """Token ids of a novel's first chapter, in windows that are scored on their own."""
     ids = smollm2.tokenizer(TEXT.read_text("utf-8")).input_ids
@@ -58,9 +58,7 @@ def bundle_perplexity(bundle: Bundle, windows: NDArray[np.int64]) -> float:
 
 
 @pytest.fixture(scope="session")
-def exact_perplexity(smollm2: Reference) -> float:
-    ids = smollm2.tokenizer(TEXT.read_text("utf-8")).input_ids
-    windows = np.array(ids[: WINDOW * WINDOWS]).reshape(WINDOWS, WINDOW)
+def exact_perplexity(smollm2: Reference, windows: NDArray[np.int64]) -> float:
     logits = [torch_logits(smollm2.model, w.tolist()) for w in windows]
     return perplexity(logits, windows)
 

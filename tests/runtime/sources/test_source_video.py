@@ -366,7 +366,7 @@ def test_frames_are_freed_as_the_stream_goes_on_without_the_garbage_collector():
             frame.pixels.luma()
             if frame.index == 60:
                 break
-        alive = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+        alive = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
     finally:
         gc.enable()
         source.close()
