@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
@@ -31,6 +33,7 @@ def command(
     from edgevlm.export.model_parts import ExportOptions
     from edgevlm.export.pipeline import export
 
+    signal.signal(signal.SIGTERM, _terminate)
     options = ExportOptions(
         precision=precision,
         tokens=tokens,
@@ -55,3 +58,8 @@ def command(
                 "parity": done.certificate.model_dump(mode="json"),
             }
         )
+
+
+def _terminate(number: int, _frame: object) -> None:
+    """End by an exception, so that what is half-written gets removed on the way out."""
+    sys.exit(128 + number)

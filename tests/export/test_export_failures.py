@@ -211,18 +211,21 @@ def await_line(process: subprocess.Popen[str], what: str) -> None:
     pytest.fail(f"the export ended without {what!r}")
 
 
-def test_ctrl_c_during_an_export_leaves_nothing(
-    target: Path, running: list[subprocess.Popen[str]]
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_during_an_export_leaves_nothing(
+    target: Path, running: list[subprocess.Popen[str]], number: signal.Signals, code: int
 ) -> None:
     process = begin("nano", target)
     running.append(process)
     await_line(process, "export nano: 1/")
     assert [p.name.startswith(".bundle-") for p in target.iterdir()] == [True]
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.stderr is not None
     stderr = process.stderr.read()
     process.wait(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert contents(target) == {}
     assert "Traceback" not in stderr
 
