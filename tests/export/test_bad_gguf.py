@@ -228,6 +228,15 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, lie: str) -> None:
     assert "lie.gguf" in str(error)
 
 
+def test_a_list_as_long_as_a_large_file_is_refused_at_once(tmp_path: Path) -> None:
+    """The gguf package would make a hundred million arrays of it."""
+    path = tmp_path / "sparse.gguf"
+    path.write_bytes(header(text(b"k") + struct.pack("<IIQ", 9, 0, 100 << 20)))
+    os.truncate(path, 200 << 20)
+    with pytest.raises(CheckpointError, match="an array of 104857600 values"):
+        GgufFile(path)
+
+
 def changed(**metadata: Any) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         write_gguf(path, random_model(config("llama", **SETTINGS)), **metadata)
