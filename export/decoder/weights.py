@@ -48,11 +48,16 @@ def check_shapes(spec: DecoderSpec, source: WeightSource) -> None:
     """Hold every weight that the decoder needs against its shape.
 
     Raises:
-        CheckpointError: a weight is missing or has another shape than the configuration makes it.
+        CheckpointError: a weight is missing or has another shape than the configuration makes it,
+            or there are more layers than it says.
     """
     for name, wanted in _shapes(spec):
         if (found := source.shape(name)) != wanted:
             raise CheckpointError(f"{name} has the shape {found}; the configuration asks {wanted}")
+    if source.has(f"layers.{spec.num_layers}.input_layernorm.weight"):
+        raise CheckpointError(
+            f"the checkpoint has more layers than the {spec.num_layers} of its configuration"
+        )
 
 
 def _shapes(spec: DecoderSpec) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -24,6 +24,7 @@ class TextFamily:
         o_bias: likewise.
         mlp_bias: likewise, of ``mlp_bias``.
         qk_norm: RMSNorm over each query and key head.
+        head_dim: where the config does not say; None is ``hidden_size / num_attention_heads``.
     """
 
     model_type: str
@@ -32,6 +33,7 @@ class TextFamily:
     o_bias: bool | None = None
     mlp_bias: bool | None = None
     qk_norm: bool = False
+    head_dim: int | None = None
 
     def spec(self, config: Mapping[str, Any]) -> DecoderSpec:
         """The decoder's shape from a parsed ``config.json``.
@@ -58,7 +60,7 @@ class TextFamily:
                 num_layers=int(config["num_hidden_layers"]),
                 num_heads=heads,
                 num_kv_heads=int(config.get("num_key_value_heads") or heads),
-                head_dim=int(config.get("head_dim") or hidden // heads),
+                head_dim=int(config.get("head_dim") or self.head_dim or hidden // heads),
                 vocab_size=int(config["vocab_size"]),
                 max_positions=int(config.get("max_position_embeddings", 2048)),
                 norm_eps=float(config.get("rms_norm_eps", 1e-6)),

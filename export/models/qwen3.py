@@ -2,4 +2,4 @@
 
 from edgevlm.export.models.base import TextFamily
 
-FAMILY = TextFamily(model_type="qwen3", mlp_bias=False, qk_norm=True)
+FAMILY = TextFamily(model_type="qwen3", mlp_bias=False, qk_norm=True, head_dim=128)

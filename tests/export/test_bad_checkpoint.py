@@ -84,6 +84,12 @@ CONFIGS: list[tuple[str, Any, str]] = [
 ]
 
 
+def test_layers_that_the_config_does_not_count_are_refused(tmp_path: Path, target: Path) -> None:
+    made = save(tmp_path / "deep", config("llama", num_hidden_layers=2))
+    made.change_config(num_hidden_layers=1)
+    assert "more layers than the 1" in str(refused(made.folder, target))
+
+
 @pytest.mark.parametrize(("key", "value", "says"), CONFIGS)
 def test_a_config_that_does_not_fit_the_weights_is_named(
     checkpoint: Checkpoint, target: Path, key: str, value: Any, says: str

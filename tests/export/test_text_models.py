@@ -21,6 +21,7 @@ from edgevlm.export.decoder.rope import rope_tables
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.reference.decoder import NumpyDecoder
 from edgevlm.export.text_recipe import gather_folder
+from edgevlm.registry import FAMILIES
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.kv_cache import CHUNK
 from edgevlm.runtime.model.load import load
@@ -441,3 +442,22 @@ def test_the_same_checkpoint_gives_the_same_archive(tmp_path: Path) -> None:
     ids = ids_of(PROMPT)
     wanted = torch_logits(checkpoint.model, ids)
     assert np.abs(bundle_logits(opened, ids) - wanted).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("llama", transformers.LlamaConfig),
+        ("qwen2", transformers.Qwen2Config),
+        ("qwen3", transformers.Qwen3Config),
+    ],
+)
+def test_a_config_without_a_head_width_means_what_transformers_takes(
+    name: str, config: Callable[..., Any]
+) -> None:
+    sizes = {"hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 8}
+    raw = {**sizes, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 100}
+    assert "head_dim" not in raw
+    full = config(**raw)
+    wanted = getattr(full, "head_dim", None) or full.hidden_size // full.num_attention_heads
+    assert FAMILIES.resolve(name).spec(raw).head_dim == wanted
