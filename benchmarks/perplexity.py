@@ -48,7 +48,8 @@ def bundle_logits(bundle: Bundle) -> Callable[[list[int]], Logits]:
     """Logits of a window through the bundle's decoder, in two pieces."""
     manifest = bundle.manifest
     graph = open_backend().load(bundle.path(manifest.graphs["decoder"].file))
-    decoder = CachedDecoder(graph, manifest.kv, manifest.decoder.vocab_size)
+    spec, layout, _ = manifest.language
+    decoder = CachedDecoder(graph, layout, spec)
     table = EmbeddingTable(bundle)
 
     def logits_of(window: list[int]) -> Logits:

@@ -81,14 +81,33 @@ class GreedyParity(_Record):
     passed: bool
 
 
-class BackendParity(_Record):
-    """The certificate of one backend."""
+class PictureParity(_Record):
+    """One picture of the user's own, named by its file."""
 
-    backend: str
-    status: Literal["measured", "emulated", "absent"]
+    picture: str
     stages: tuple[StageParity, ...] = ()
     logits: LogitParity | None = None
     greedy: GreedyParity | None = None
+
+    @property
+    def misses(self) -> tuple[str, ...]:
+        """The gates that are missed, named."""
+        return _misses(self.stages, self.logits, self.greedy)
+
+
+class BackendParity(_Record):
+    """The certificate of one backend.
+
+    ``emulated``: fp16 weights computed in float32, because the backend has no fp16 kernels.
+    ``compiled``: an engine that was built and not run. ``absent``: not on this machine.
+    """
+
+    backend: str
+    status: Literal["measured", "emulated", "compiled, not run", "absent"]
+    stages: tuple[StageParity, ...] = ()
+    logits: LogitParity | None = None
+    greedy: GreedyParity | None = None
+    pictures: tuple[PictureParity, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -98,12 +117,19 @@ class BackendParity(_Record):
     @property
     def misses(self) -> tuple[str, ...]:
         """The gates that are missed, named."""
-        parts = [(s.stage, s.passed) for s in self.stages]
-        if self.logits is not None:
-            parts.append(("logits", self.logits.passed))
-        if self.greedy is not None:
-            parts.append(("greedy", self.greedy.passed))
-        return tuple(name for name, passed in parts if not passed)
+        own = _misses(self.stages, self.logits, self.greedy)
+        return own + tuple(f"{p.picture}: {name}" for p in self.pictures for name in p.misses)
+
+
+def _misses(
+    stages: tuple[StageParity, ...], logits: LogitParity | None, greedy: GreedyParity | None
+) -> tuple[str, ...]:
+    named: list[tuple[str, StageParity | LogitParity | GreedyParity | None]] = [
+        *((stage.stage, stage) for stage in stages),
+        ("logits", logits),
+        ("greedy", greedy),
+    ]
+    return tuple(name for name, found in named if found is not None and not found.passed)
 
 
 class Certificate(_Record):
@@ -120,6 +146,11 @@ class Certificate(_Record):
     def passed(self) -> bool:
         """True if every backend that was measured keeps every gate."""
         return all(b.passed for b in self.backends)
+
+    @property
+    def misses(self) -> tuple[str, ...]:
+        """The gates that are missed: ``backend: stage``."""
+        return tuple(f"{b.backend}: {name}" for b in self.backends for name in b.misses)
 
     @classmethod
     def parse(cls, text: str, name: str) -> Certificate:

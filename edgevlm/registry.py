@@ -119,5 +119,9 @@ FAMILIES = Registry(
         "llama": Entry("edgevlm.export.models.llama:FAMILY", "Llama, SmolLM2 (text)"),
         "qwen2": Entry("edgevlm.export.models.qwen2:FAMILY", "Qwen2, Qwen2.5 (text)"),
         "qwen3": Entry("edgevlm.export.models.qwen3:FAMILY", "Qwen3 (text)"),
+        "smolvlm": Entry(
+            "edgevlm.export.models.smolvlm:FAMILY", "SmolVLM, SmolVLM2", "transformers"
+        ),
+        "idefics3": Entry("edgevlm.export.models.smolvlm:IDEFICS3", "Idefics3", "transformers"),
     },
 )

@@ -87,6 +87,7 @@ class GraphBuilder:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._domains: set[str] = set()
+        self._made: set[str] = set()
         self.inputs: list[TensorEntry] = []
         self.outputs: list[TensorEntry] = []
 
@@ -119,7 +120,12 @@ class GraphBuilder:
             helper.make_node(op, list(inputs), named, name=full, domain=domain, **attributes)
         )
         self._domains.add(domain)
+        self._made.update(named)
         return named[0]
+
+    def has(self, value: str) -> bool:
+        """True if a node already makes this value."""
+        return value in self._made
 
     def constant(self, name: str, value: Array) -> str:
         """A small value kept inside the graph file."""

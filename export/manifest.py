@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 
 from edgevlm.bundle import Manifest
+from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.files import sha256_file
 from edgevlm.bundle.manifest import (
     FileEntry,
@@ -27,6 +28,7 @@ def make_manifest(
     graphs: dict[str, GraphEntry],
     weights: dict[str, WeightEntry],
     files: dict[str, FileEntry],
+    hashes: dict[str, str],
     parity: ParitySummary | None,
 ) -> Manifest:
     """Put the manifest together.
@@ -38,21 +40,15 @@ def make_manifest(
         graphs: what was lowered.
         weights: where each weight lies.
         files: size and hash of every file written.
+        hashes: of the source's weight files, from ``source_hashes``.
         parity: the verdict, once there is one.
 
     Raises:
         ValidationError: parts that do not fit together.
     """
-    hashes = {path.name: sha256_file(path) for path in parts.weight_files}
-    kv = KVLayout(
-        layers=parts.spec.num_layers,
-        kv_heads=parts.spec.num_kv_heads,
-        head_dim=parts.spec.head_dim,
-        capacity=capacity,
-        dtype="float16" if precision == "fp16" else "float32",
-    )
-    table = weights["embedding"]
-    segments = [s for s in (table.values, table.scales) if s is not None]
+    kv = None if parts.spec is None else _kv_layout(parts.spec, precision, capacity)
+    table = weights.get("embedding")
+    segments = [s for s in (table.values, table.scales) if s is not None] if table else []
     return Manifest(
         name=parts.name,
         family=parts.family,
@@ -74,10 +70,26 @@ def make_manifest(
         kv=kv,
         memory=MemoryPlan(
             weights=sum(e.size for n, e in files.items() if n.endswith(".data")),
-            kv_cache=kv.bytes_per_token * capacity,
+            kv_cache=kv.bytes_per_token * capacity if kv else 0,
             embedding=sum(s.nbytes for s in segments),
         ),
         parity=parity,
         licenses=tuple(f"LICENSES/{n}" for n in sorted(parts.licenses)),
         files=files,
+        **parts.sections,
+    )
+
+
+def source_hashes(parts: ModelParts) -> dict[str, str]:
+    """SHA-256 of every weight file of the source, by file name."""
+    return {path.name: sha256_file(path) for path in parts.weight_files}
+
+
+def _kv_layout(spec: DecoderSpec, precision: Precision, capacity: int) -> KVLayout:
+    return KVLayout(
+        layers=spec.num_layers,
+        kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        capacity=capacity,
+        dtype="float16" if precision == "fp16" else "float32",
     )

@@ -5,27 +5,59 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgevlm.bundle.decoder import DecoderSpec
-from edgevlm.bundle.manifest import GraphEntry, ImageSpec, Precision, PromptSpec, VisualTokens
+from edgevlm.bundle.images import ImageSpec
+from edgevlm.bundle.manifest import (
+    GraphEntry,
+    Precision,
+    PromptSpec,
+    VisualTokens,
+    WeightEntry,
+)
+from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.weights import WeightSource
-from edgevlm.tensors import Array
+from edgevlm.export.progress import Progress
 
 
-class VisionPart(Protocol):
-    """A vision encoder with its connector."""
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """What one part of a model wrote, for the manifest.
 
-    def lower(self, folder: Path) -> GraphEntry:
-        """Write the graph and its data into ``folder``."""
+    Args:
+        graphs: by the name that the runtime asks for.
+        weights: where each of their weights lies.
+    """
+
+    graphs: Mapping[str, GraphEntry]
+    weights: Mapping[str, WeightEntry] = field(default_factory=dict)
+
+
+class GraphPart(Protocol):
+    """Something that becomes one or more graphs: an encoder, a decoder, a head."""
+
+    @property
+    def steps(self) -> int:
+        """How often ``lower`` tells the progress."""
         ...
 
-    def reference(self, image_rgb: NDArray[np.uint8]) -> dict[str, Array]:
-        """The graph's outputs for one input picture, computed without the graph."""
+    def lower(self, folder: Path, plan: PrecisionPlan, progress: Progress) -> Lowered:
+        """Write the graphs and their data into ``folder``."""
+        ...
+
+
+class Reference(Protocol):
+    """The source model, computed without the exported graphs."""
+
+    def write(self, root: Path, progress: Progress) -> None:
+        """Write ``probe/`` of a staged bundle, whose other files are all there.
+
+        Raises:
+            CheckpointError: the source model does not run, or gives values that are not finite.
+        """
         ...
 
 
@@ -44,6 +76,9 @@ class ExportOptions:
         force: replace what is at the target.
         symmetric: int4 without zero points (TensorRT's kind).
         overrides: glob over canonical weight names -> precision, before the defaults.
+        adapter: folder of a peft adapter to merge.
+        check_images: folder of pictures whose parity is measured too.
+        resume: keep finished stages, and take those of an earlier try.
     """
 
     precision: Precision | None = None
@@ -55,6 +90,9 @@ class ExportOptions:
     force: bool = False
     symmetric: bool = False
     overrides: Mapping[str, Precision] = field(default_factory=dict)
+    adapter: Path | None = None
+    check_images: Path | None = None
+    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,32 +103,36 @@ class ModelParts:
         name: shown to people.
         family: transformers' ``model_type``, or ``nano``.
         license: SPDX identifier, or the name of the terms.
-        spec: shape of the decoder.
+        precision: the default one.
+        weight_files: what the source hash covers.
+        spec: shape of a decoder-only language model; None for an encoder.
         weights: of the decoder.
         tokenizer: of the model.
         chat_template: jinja2 source, or None.
         prompt: prompt section of the manifest.
-        precision: the default one.
-        weight_files: what the source hash covers.
-        vision: encoder and connector; None for a text model.
-        image: of the encoder's input.
+        image: how pictures reach the encoder; None for a text model.
         visual_tokens: of one picture.
+        parts: graphs besides the decoder.
+        reference: the source model; None takes the decoder in plain numpy.
         extra_files: further text files, by name inside the bundle.
         licenses: licence texts by file name, for ``LICENSES/``.
+        sections: further sections of the manifest, by name.
     """
 
     name: str
     family: str
     license: str
-    spec: DecoderSpec
-    weights: WeightSource
-    tokenizer: Tokenizer
-    chat_template: str | None
-    prompt: PromptSpec
     precision: Precision
     weight_files: tuple[Path, ...]
-    vision: VisionPart | None = None
+    spec: DecoderSpec | None = None
+    weights: WeightSource | None = None
+    tokenizer: Tokenizer | None = None
+    chat_template: str | None = None
+    prompt: PromptSpec | None = None
     image: ImageSpec | None = None
     visual_tokens: VisualTokens | None = None
+    parts: tuple[GraphPart, ...] = ()
+    reference: Reference | None = None
     extra_files: Mapping[str, str] = field(default_factory=dict)
     licenses: Mapping[str, str] = field(default_factory=dict)
+    sections: Mapping[str, Any] = field(default_factory=dict)

@@ -23,3 +23,8 @@ class Progress:
         """One step is done."""
         self.done = min(self.done + 1, self.total)
         self.report(self.done, self.total, what)
+
+    def skip(self, steps: int, what: str) -> None:
+        """Several steps need not be done."""
+        self.done = min(self.done + steps, self.total)
+        self.report(self.done, self.total, what)

@@ -2,7 +2,8 @@
 
 from edgevlm.bundle.archive import pack, unpack_once
 from edgevlm.bundle.decoder import DecoderSpec, RopeScaling
-from edgevlm.bundle.manifest import ImageSpec, Manifest
+from edgevlm.bundle.images import ImageSpec
+from edgevlm.bundle.manifest import Manifest
 from edgevlm.bundle.reader import Bundle, Verify, check_files, open_bundle, read_manifest
 from edgevlm.bundle.writer import BundleWriter
 

@@ -35,8 +35,20 @@ class DecoderSpec(BaseModel):
         head_dim: width of one head; need not be ``hidden_size / num_heads``.
         num_kv_heads: key/value heads, a divisor of ``num_heads``.
         norm_eps: epsilon of every RMSNorm.
-        qk_norm: RMSNorm over each query and key head before the rotation (Qwen3).
+        qk_norm: RMSNorm over each query and key head before the rotation (Qwen3, Gemma 3).
         tied_head: the output projection is the embedding table.
+        embed_scale: token embeddings are multiplied by this, visual rows are not (Gemma).
+        query_scale: replaces ``1 / sqrt(head_dim)``.
+        attention_softcap: scores become ``cap * tanh(score / cap)`` (Gemma 2).
+        logit_softcap: likewise for the logits.
+        sandwich_norms: RMSNorm also behind attention and MLP (Gemma 2 and 3).
+        sliding_window: positions that a sliding layer sees, itself included.
+        sliding_layers: which layers slide.
+        local_rope_theta: rotary base of the sliding layers, where it is another one (Gemma 3).
+        mrope_section: rotary pairs that follow time, row and column (Qwen-VL).
+        mrope_interleaved: the three take turns instead of lying behind each other (Qwen3-VL).
+        deepstack_levels: how many first layers add features of the vision encoder (Qwen3-VL).
+        prefix_attention: the prompt sees itself in both directions (PaliGemma).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,12 +64,24 @@ class DecoderSpec(BaseModel):
     norm_eps: float = Field(gt=0)
     rope_theta: float = Field(gt=0)
     rope_scaling: RopeScaling | None = None
-    activation: Literal["silu"] = "silu"
+    activation: Literal["silu", "gelu_tanh"] = "silu"
     tied_head: bool
     qkv_bias: bool = False
     o_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    embed_scale: float = Field(default=1.0, gt=0)
+    query_scale: float | None = Field(default=None, gt=0)
+    attention_softcap: float | None = Field(default=None, gt=0)
+    logit_softcap: float | None = Field(default=None, gt=0)
+    sandwich_norms: bool = False
+    sliding_window: int | None = Field(default=None, ge=1)
+    sliding_layers: tuple[int, ...] = ()
+    local_rope_theta: float | None = Field(default=None, gt=0)
+    mrope_section: tuple[int, int, int] | None = None
+    mrope_interleaved: bool = False
+    deepstack_levels: int = Field(default=0, ge=0)
+    prefix_attention: bool = False
 
     @model_validator(mode="after")
     def _divides(self) -> DecoderSpec:
@@ -67,6 +91,12 @@ class DecoderSpec(BaseModel):
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} must be even for a rotary embedding")
+        if self.sliding_layers and self.sliding_window is None:
+            raise ValueError("sliding layers need a sliding_window")
+        if self.mrope_section is not None and 2 * sum(self.mrope_section) != self.head_dim:
+            raise ValueError(
+                f"mrope_section {self.mrope_section} does not make head_dim {self.head_dim}"
+            )
         return self
 
     @property
@@ -82,7 +112,16 @@ class DecoderSpec(BaseModel):
     @property
     def attention_scale(self) -> float:
         """What the query-key product is multiplied by."""
-        return 1.0 / math.sqrt(self.head_dim)
+        return 1.0 / math.sqrt(self.head_dim) if self.query_scale is None else self.query_scale
+
+    def slides(self, layer: int) -> bool:
+        """True if the layer sees only the last ``sliding_window`` positions."""
+        return layer in self.sliding_layers
+
+    def theta(self, layer: int) -> float:
+        """Rotary base of one layer."""
+        local = self.local_rope_theta if self.slides(layer) else None
+        return self.rope_theta if local is None else local
 
     def parameter_count(self) -> int:
         """Weights of the layers and of the embedding (a tied head counts once)."""

@@ -5,24 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.bundle.images import ImageSpec, Strict
+from edgevlm.errors import ContractError
 from edgevlm.tensors import DTYPES, TensorSpec
 
 FORMAT_VERSION: Literal[1] = 1
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 Dtype = Annotated[str, Field(pattern=f"^({'|'.join(DTYPES)})$")]
-
-
-class Strict(BaseModel):
-    """A frozen model that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FileEntry(Strict):
@@ -90,25 +86,6 @@ class WeightEntry(Strict):
     )
 
 
-class ImageSpec(Strict):
-    """From a picture to the vision encoder's input: uint8 RGB ``(height, width, 3)``.
-
-    ``letterbox`` keeps the aspect ratio and fills with ``background``; ``stretch`` does not keep
-    it; ``crop`` keeps it and cuts what is over, centred.
-    """
-
-    height: int = Field(ge=1, le=8192)
-    width: int = Field(ge=1, le=8192)
-    fit: Literal["letterbox", "stretch", "crop"]
-    resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
-    reducing_gap: float | None = Field(
-        default=None, ge=1.0, description="Pillow's: shrink by whole factors first, then resample"
-    )
-    background: tuple[int, int, int] = (255, 255, 255)
-    alpha: Literal["drop", "white"] = "drop"
-    follows: str = Field(default="", description="the processor whose pixels this reproduces")
-
-
 class VisualTokens(Strict):
     """What one picture becomes in the prompt."""
 
@@ -140,6 +117,12 @@ class PromptSpec(Strict):
     )
     image_marker: str = Field(
         default="<|image|>", description="stands for one picture in the rendered prompt"
+    )
+    image_token_id: int | None = Field(
+        default=None, description="the token of the marker; None: the marker is no token"
+    )
+    content: Literal["text", "parts"] = Field(
+        default="text", description="what the template takes: one string a turn, or its parts"
     )
     system: str | None = Field(default=None, description="system turn when the caller gives none")
     bos_token_id: int | None = None
@@ -190,6 +173,14 @@ class ParitySummary(Strict):
     degraded: tuple[str, ...] = ()
 
 
+class Language(NamedTuple):
+    """What a language model needs besides its graphs."""
+
+    spec: DecoderSpec
+    kv: KVLayout
+    prompt: PromptSpec
+
+
 class Manifest(Strict):
     """The whole of ``manifest.json``."""
 
@@ -200,12 +191,12 @@ class Manifest(Strict):
     source: SourceModel
     exporter: dict[str, str] = Field(description="library -> version")
     graphs: dict[str, GraphEntry]
-    decoder: DecoderSpec
+    decoder: DecoderSpec | None = None
     weights: dict[str, WeightEntry]
     image: ImageSpec | None = None
     visual_tokens: VisualTokens | None = None
-    prompt: PromptSpec
-    kv: KVLayout
+    prompt: PromptSpec | None = None
+    kv: KVLayout | None = None
     memory: MemoryPlan
     parity: ParitySummary | None = None
     licenses: tuple[str, ...] = ()
@@ -213,20 +204,34 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
-        if "decoder" not in self.graphs:
-            raise ValueError("a bundle needs a graph called 'decoder'")
+        if not self.graphs:
+            raise ValueError("a bundle needs at least one graph")
+        language = (self.decoder, self.prompt, self.kv)
+        if "decoder" in self.graphs and None in language:
+            raise ValueError("a decoder graph needs the sections decoder, prompt and kv")
         if ("vision" in self.graphs) != (self.image is not None):
             raise ValueError("a vision graph and an image specification go together")
         named = {g.file for g in self.graphs.values()}
         for weight in self.weights.values():
             named |= {s.file for s in (weight.values, weight.scales, weight.zeros) if s}
-        if self.prompt.chat_template:
+        if self.prompt and self.prompt.chat_template:
             named.add(self.prompt.chat_template)
-        if self.prompt.labels:
+        if self.prompt and self.prompt.labels:
             named.add(self.prompt.labels.file)
         if lost := sorted(named - self.files.keys()):
             raise ValueError(f"named but not listed under files: {lost}")
         return self
+
+    @property
+    def language(self) -> Language:
+        """The language model's sections.
+
+        Raises:
+            ContractError: this bundle is an encoder.
+        """
+        if self.decoder is None or self.kv is None or self.prompt is None:
+            raise ContractError(f"{self.name} has no language model: it answers no questions")
+        return Language(self.decoder, self.kv, self.prompt)
 
     def canonical(self) -> bytes:
         """JSON with sorted keys and no spaces: what the bundle id hashes."""

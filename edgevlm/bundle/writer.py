@@ -77,6 +77,14 @@ class BundleWriter:
             if name != MANIFEST
         }
 
+    def unhashed_files(self) -> dict[str, FileEntry]:
+        """Size of every file written so far: for a manifest that only this export reads."""
+        return {
+            name: FileEntry(size=status.st_size, sha256="0" * 64)
+            for name, status in sorted(list_files(self.root).items())
+            if name != MANIFEST
+        }
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Write ``manifest.json`` into the temporary folder."""
         text = manifest.model_dump_json(indent=1, exclude_none=False)

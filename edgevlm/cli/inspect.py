@@ -42,16 +42,18 @@ def _print(opened: Any, certificate: Any) -> None:
     console.print(f"source {manifest.source.sha256}, licence {manifest.source.license}")
     if manifest.image and manifest.visual_tokens:
         image, visual = manifest.image, manifest.visual_tokens
+        labels = manifest.prompt is not None and manifest.prompt.labels is not None
         console.print(
-            f"image {image.height}x{image.width} {image.fit}, {visual.count} visual tokens "
-            f"({visual.compressor})"
-            + (", labels written into the prompt" if manifest.prompt.labels else "")
+            f"image {image.describe()}, {visual.count} visual tokens at most "
+            f"({visual.compressor})" + (", labels written into the prompt" if labels else "")
         )
     memory, kv = manifest.memory, manifest.kv
-    console.print(
+    context = (
         f"context {kv.capacity} tokens, KV cache {memory.kv_cache / 1e6:.1f} MB {kv.dtype}, "
-        f"weights {memory.weights / 1e6:.1f} MB"
+        if kv
+        else ""
     )
+    console.print(f"{context}weights {memory.weights / 1e6:.1f} MB")
     for name, graph in manifest.graphs.items():
         rows = [
             [side, t.name, t.dtype, str(list(t.shape)), t.meaning]

@@ -10,8 +10,16 @@ from edgevlm.bundle.decoder import DecoderSpec, RopeScaling
 from edgevlm.tensors import Array, Float32
 
 
-def rope_tables(spec: DecoderSpec, positions: int) -> tuple[Float32, Float32]:
+def rope_tables(
+    spec: DecoderSpec, positions: int, *, local: bool = False
+) -> tuple[Float32, Float32]:
     """Cosine and sine of every angle, computed in float64.
+
+    Args:
+        spec: shape of the decoder.
+        positions: how many.
+        local: for the sliding layers of a model that gives them a base of their own; their
+            frequencies are not stretched.
 
     Returns:
         two float32 arrays ``(positions, head_dim / 2)``.
@@ -19,8 +27,10 @@ def rope_tables(spec: DecoderSpec, positions: int) -> tuple[Float32, Float32]:
     Source: RoFormer (Su et al., 2021), section 3.2.2, equation 15.
     """
     exponents = np.arange(0, spec.head_dim, 2, dtype=np.float64) / spec.head_dim
-    frequencies = spec.rope_theta**-exponents
-    if spec.rope_scaling is not None:
+    local = local and spec.local_rope_theta is not None
+    theta = spec.local_rope_theta if local and spec.local_rope_theta else spec.rope_theta
+    frequencies = theta**-exponents
+    if spec.rope_scaling is not None and not local:
         frequencies = _scaled(frequencies, spec.rope_scaling)
     angles = np.outer(np.arange(positions, dtype=np.float64), frequencies)
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

@@ -72,6 +72,8 @@ def _shapes(spec: DecoderSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
         "mlp.down_proj": (hidden, inner, spec.mlp_bias),
     }
     norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
+    if spec.sandwich_norms:
+        norms |= {"pre_feedforward_layernorm": hidden, "post_feedforward_layernorm": hidden}
     if spec.qk_norm:
         norms |= {"self_attn.q_norm": spec.head_dim, "self_attn.k_norm": spec.head_dim}
     yield "embed_tokens.weight", (spec.vocab_size, hidden)

@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgevlm.bundle.decoder import DecoderSpec, RopeScaling
-from edgevlm.errors import CheckpointError
-from edgevlm.export.checkpoint import reason
+from edgevlm.bundle.manifest import PromptSpec
+from edgevlm.errors import CheckpointError, ConfigError
+from edgevlm.export.checkpoint import Checkpoint, View, reason
+from edgevlm.export.model_parts import ExportOptions, ModelParts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,47 @@ class TextFamily:
     mlp_bias: bool | None = None
     qk_norm: bool = False
     head_dim: int | None = None
+
+    def gather(self, checkpoint: Checkpoint, options: ExportOptions) -> ModelParts:
+        """Read a text checkpoint.
+
+        Raises:
+            CheckpointError: missing or damaged files.
+            ConfigError: an option that is about pictures.
+        """
+        refuse_vision_options(options)
+        spec = self.spec(checkpoint.config)
+        weights = self.weights(checkpoint, self.prefixes)
+        if (
+            spec.tied_head
+            and weights.has("lm_head.weight")
+            and not weights.has("embed_tokens.weight")
+        ):
+            raise CheckpointError(
+                f"{checkpoint.folder}: the embedding is missing; only lm_head.weight is there"
+            )
+        template = checkpoint.chat_template
+        return ModelParts(
+            name=checkpoint.name,
+            family=self.model_type,
+            license=checkpoint.license,
+            spec=spec,
+            weights=weights,
+            tokenizer=checkpoint.tokenizer,
+            chat_template=template,
+            prompt=PromptSpec(
+                chat_template="chat_template.jinja" if template else None,
+                bos_token_id=checkpoint.bos_id(),
+                stop_token_ids=checkpoint.stop_ids(),
+            ),
+            precision="fp32",
+            weight_files=checkpoint.weight_files,
+            licenses=checkpoint.licenses,
+        )
+
+    def weights(self, checkpoint: Checkpoint, prefixes: tuple[str, ...]) -> View:
+        """The decoder's weights under canonical names."""
+        return checkpoint.view(*prefixes)
 
     def spec(self, config: Mapping[str, Any]) -> DecoderSpec:
         """The decoder's shape from a parsed ``config.json``.
@@ -102,3 +145,14 @@ def _scaling(model_type: str, rope: Mapping[str, Any]) -> RopeScaling | None:
             original_max_positions=int(rope["original_max_position_embeddings"]),
         )
     raise CheckpointError(f"{model_type}: rope type {kind!r} is not supported")
+
+
+def refuse_vision_options(options: ExportOptions) -> None:
+    """Raise ConfigError for every option that is about pictures."""
+    chosen = {
+        "--tokens": options.tokens,
+        "--image-size": options.image_size,
+        "--compressor": options.compressor,
+    }
+    if odd := [flag for flag, value in chosen.items() if value is not None]:
+        raise ConfigError(f"{', '.join(odd)}: this model takes text only")

@@ -6,13 +6,15 @@ import json
 
 import numpy as np
 
-from edgevlm.bundle.manifest import ImageSpec, LabelPrompt, PromptSpec, VisualTokens
+from edgevlm.bundle.images import Fit, ImageSpec
+from edgevlm.bundle.manifest import LabelPrompt, PromptSpec, VisualTokens
 from edgevlm.errors import ConfigError
 from edgevlm.export.compressors.grid import GridPool
 from edgevlm.export.gguf_file import GgufFile
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.nano import connector, efficientnet, packages
 from edgevlm.export.nano.vision import NanoVision
+from edgevlm.export.reference.direct import DirectReference
 from edgevlm.export.tokenizer_gguf import build_tokenizer
 from edgevlm.export.torch_legacy import read_state_dict
 from edgevlm.registry import COMPRESSORS
@@ -61,6 +63,12 @@ def gather(options: ExportOptions) -> ModelParts:
     licenses["README.txt"] = "".join(
         f"{f.module}/{f.path}: {f.license}, from the package {f.package}\n" for f in files
     )
+    vision = NanoVision(
+        net=efficientnet.from_state_dict(state),
+        connector=connector.fit(state, named, length),
+        pool=pool,
+        image_size=size,
+    )
     return ModelParts(
         name="nano",
         family="nano",
@@ -77,19 +85,18 @@ def gather(options: ExportOptions) -> ModelParts:
         ),
         precision="int4",
         weight_files=paths,
-        vision=NanoVision(
-            net=efficientnet.from_state_dict(state),
-            connector=connector.fit(state, named, length),
-            pool=pool,
-            image_size=size,
+        parts=(vision,),
+        reference=DirectReference(
+            spec=language.spec,
+            weights=language,
+            tokenizer=tokenizer,
+            vision=vision.reference,
+            image_size=(size, size),
         ),
         image=ImageSpec(
-            height=size,
-            width=size,
-            fit="letterbox",
+            policy=Fit(height=size, width=size, fit="letterbox", background=(255, 255, 255)),
             resample="bicubic",
             reducing_gap=2.0,  # halves the time for camera frames
-            background=(255, 255, 255),
             alpha="white",
             follows="edgevlm nano",
         ),

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from edgevlm.bundle.manifest import GraphEntry
 from edgevlm.export.compressors.grid import GridPool
+from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import DataFile, GraphBuilder
+from edgevlm.export.model_parts import Lowered
 from edgevlm.export.nano import efficientnet
 from edgevlm.export.nano.connector import Connector
+from edgevlm.export.progress import Progress
 from edgevlm.export.reference.efficientnet import forward
 from edgevlm.tensors import Array, Float32
 
@@ -34,12 +37,17 @@ class NanoVision:
     image_size: int
 
     @property
+    def steps(self) -> int:
+        """Told once."""
+        return 1
+
+    @property
     def grid(self) -> int:
         """Cells along one side of the feature map."""
         return self.image_size // efficientnet.STRIDE
 
-    def lower(self, folder: Path) -> GraphEntry:
-        """Write ``vision.onnx`` and its data file."""
+    def lower(self, folder: Path, plan: PrecisionPlan, progress: Progress) -> Lowered:  # noqa: ARG002
+        """Write ``vision.onnx`` and its data file, in float32 whatever the decoder gets."""
         size, hidden = self.image_size, self.connector.weight.shape[1]
         channels, classes = efficientnet.HEAD_CHANNELS, len(self.net.classifier)
         with DataFile(folder / "vision.onnx.data") as data:
@@ -63,7 +71,8 @@ class NanoVision:
             g.output("class_logits", "float32", (1, classes), "ImageNet scores")
             g.output("class_probabilities", "float32", (1, classes), "softmax of the scores")
             g.save(folder / "vision.onnx")
-        return GraphEntry(
+        progress.step("vision encoder")
+        entry = GraphEntry(
             file="vision.onnx",
             lowering="onnx",
             opset=g.opset,
@@ -71,6 +80,7 @@ class NanoVision:
             inputs=tuple(g.inputs),
             outputs=tuple(g.outputs),
         )
+        return Lowered({"vision": entry})
 
     def reference(self, image_rgb: NDArray[np.uint8]) -> dict[str, Array]:
         """The same outputs in plain numpy."""

@@ -125,10 +125,11 @@ def _answers(model: Vlm, engine: TimedBackend) -> dict[str, Any]:
 
 def _decoder(bundle: Bundle, engine: TimedBackend) -> dict[str, Any]:
     manifest = bundle.manifest
+    spec, layout, _ = manifest.language
     table = EmbeddingTable(bundle)
     graph = engine.load(bundle.path(manifest.graphs["decoder"].file), burst=True)
-    decoder = CachedDecoder(graph, manifest.kv, manifest.decoder.vocab_size)
-    count = min(256, manifest.kv.capacity - 1)
+    decoder = CachedDecoder(graph, layout, spec)
+    count = min(256, layout.capacity - 1)
     rows = table.rows([i * 7919 % len(table) for i in range(count)])
     seconds = []
     for _ in range(6):

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from edgevlm.bundle import Bundle, read_manifest
-from edgevlm.errors import BackendError, BundleCorrupt
+from edgevlm.bundle.probe_case import ProbeCase, cases
+from edgevlm.errors import BackendError, BackendUnavailable
 from edgevlm.parity import (
     BackendParity,
     Certificate,
@@ -21,11 +22,12 @@ from edgevlm.parity import (
     judge_logits,
     judge_stage,
 )
+from edgevlm.registry import BACKENDS
 from edgevlm.runtime.backends.base import Backend
+from edgevlm.runtime.model.certify_cases import certify_cases
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.load import open_backend
-from edgevlm.tensors import Array
 
 REFERENCE = "numpy float32, from the source weights"
 
@@ -37,34 +39,67 @@ def certify(bundle: Bundle, backend: Backend) -> BackendParity:
         BundleCorrupt: the probe is missing or damaged.
         BackendError: a graph does not run.
     """
+    root = bundle.root / "probe"
+    if (found := cases(root)) or bundle.manifest.decoder is None:
+        return certify_cases(bundle, backend, found)
+    return _certify_rows(bundle, backend, ProbeCase(root))
+
+
+def certificate(bundle: Bundle) -> Certificate:
+    """Measure every backend of this machine; the others are named as absent."""
+    measured = [
+        certify(bundle, open_backend(name, spin=False))
+        if _present(name)
+        else BackendParity(backend=name, status="absent")
+        for name in BACKENDS.known()
+    ]
+    named = bundle.root / "probe" / "reference.txt"
+    return Certificate(
+        reference=named.read_text("utf-8").strip() if named.is_file() else REFERENCE,
+        precision=bundle.manifest.precision,
+        backends=tuple(measured),
+    )
+
+
+def _present(name: str) -> bool:
+    try:
+        open_backend(name, spin=False)
+    except BackendUnavailable:
+        return False
+    return True
+
+
+def _certify_rows(bundle: Bundle, backend: Backend, probe: ProbeCase) -> BackendParity:
+    """The probe of models that are computed in numpy: rows in, logits out."""
     manifest = bundle.manifest
+    spec, layout, _ = manifest.language
     stages: list[StageParity] = []
     table = EmbeddingTable(bundle)
-    parts = [table.rows(_probe(bundle, "before").tolist())]
+    parts = [table.rows(probe.load("before").tolist())]
     if "vision" in manifest.graphs:
         entry = manifest.graphs["vision"]
         graph = backend.load(bundle.path(entry.file))
-        outputs = graph.run({"image": _probe(bundle, "image")})
+        outputs = graph.run({"image": probe.load("image")})
         graph.close()
         for name, found in outputs.items():
-            reference = _probe(bundle, f"vision.{name}")
+            reference = probe.load(f"vision.{name}")
             stages.append(judge_stage(f"vision.{name}", entry.precision, reference, found))
-        parts.append(_probe(bundle, "vision.visual_tokens"))
-    parts.append(table.rows(_probe(bundle, "after").tolist()))
+        parts.append(probe.load("vision.visual_tokens"))
+    parts.append(table.rows(probe.load("after").tolist()))
 
-    tokens = _probe(bundle, "tokens")
+    tokens = probe.load("tokens")
     rows = np.concatenate([*parts, table.rows(tokens[:-1].tolist())])
     entry = manifest.graphs["decoder"]
     graph = backend.load(bundle.path(entry.file))
-    decoder = CachedDecoder(graph, manifest.kv, manifest.decoder.vocab_size)
+    decoder = CachedDecoder(graph, layout, spec)
     found = decoder.append(rows, logits=len(tokens)).copy()
     decoder.close()
     graph.close()
     if not np.isfinite(found).all():
         raise BackendError(f"{backend.name} gives logits that are not finite")
-    reference = _probe(bundle, "logits")
+    reference = probe.load("logits")
     logits = judge_logits(entry.precision, reference, found[: len(reference)])
-    greedy = judge_greedy(tokens, _probe(bundle, "gaps"), found, logits.max_abs)
+    greedy = judge_greedy(tokens, probe.load("gaps"), found, logits.max_abs)
     return BackendParity(
         backend=backend.name,
         status="measured",
@@ -74,24 +109,11 @@ def certify(bundle: Bundle, backend: Backend) -> BackendParity:
     )
 
 
-def _probe(bundle: Bundle, name: str) -> Array:
-    path = bundle.root / "probe" / f"{name}.npy"
-    try:
-        value: Array = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as exc:
-        raise BundleCorrupt(f"{path} is missing or damaged: {exc}") from exc
-    return value
-
-
 def main(arguments: list[str]) -> int:
     """Certify a staged bundle, whose files are not hashed yet, and print the certificate."""
     root = Path(arguments[0])
-    bundle = Bundle(root, read_manifest(root))
-    measured = certify(bundle, open_backend("ort-cpu", spin=False))
-    certificate = Certificate(
-        reference=REFERENCE, precision=bundle.manifest.precision, backends=(measured,)
-    )
-    sys.stdout.write(certificate.model_dump_json() + "\n")
+    found = certificate(Bundle(root, read_manifest(root)))
+    sys.stdout.write(found.model_dump_json() + "\n")
     return 0
 
 

@@ -11,8 +11,8 @@ from edgevlm.answer import FinishReason
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.kv_cache import CachedDecoder
+from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.sampling import Sampler
-from edgevlm.tensors import Float32
 
 
 def never() -> bool:
@@ -63,7 +63,7 @@ class Generation:
 def generate(
     decoder: CachedDecoder,
     table: EmbeddingTable,
-    rows: Float32,
+    rows: Rows,
     stop_ids: frozenset[int],
     sampler: Sampler,
     budget: Budget,

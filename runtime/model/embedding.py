@@ -28,6 +28,8 @@ class EmbeddingTable:
         entry = bundle.manifest.weights.get("embedding")
         if entry is None or entry.layout == "transposed":
             raise BundleCorrupt(f"{bundle.root}: the manifest names no embedding table")
+        spec = bundle.manifest.decoder
+        self._scale = np.float32(1.0 if spec is None else spec.embed_scale)
         self._values = bundle.array(entry.values)
         self._scales = None if entry.scales is None else bundle.array(entry.scales)
         if (entry.layout == "blocks") != (self._scales is not None) or entry.bits not in (None, 8):
@@ -41,8 +43,11 @@ class EmbeddingTable:
         index = np.asarray(token_ids, np.int64)
         values = self._values[index]
         if self._scales is None:
-            return np.asarray(values, np.float32)
+            return self._scaled(np.asarray(values, np.float32))
         centred = values.astype(np.float32) - np.float32(128)
         centred *= self._scales[index][:, :, None]
         rows: Float32 = centred.reshape(len(index), values.shape[1] * values.shape[2])
-        return rows
+        return self._scaled(rows)
+
+    def _scaled(self, rows: Float32) -> Float32:
+        return rows if self._scale == 1.0 else rows * self._scale

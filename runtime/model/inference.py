@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from edgevlm.answer import Answer, Timing, TokenCounts
 from edgevlm.bundle import Bundle
-from edgevlm.errors import BundleCorrupt, ContractError
+from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.decode import Budget, Generation, generate
 from edgevlm.runtime.model.detokenize import TextStream
@@ -21,9 +20,12 @@ from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.messages import pictures
 from edgevlm.runtime.model.prompt import Prompt, PromptBuilder
+from edgevlm.runtime.model.rows import Rows
+from edgevlm.runtime.model.rows_builder import RowsBuilder
 from edgevlm.runtime.model.sampling import Sampler, SamplingOptions
+from edgevlm.runtime.model.tokenizer import read_tokenizer
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
-from edgevlm.tensors import Float32
+from edgevlm.tensors import Array, Float32
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class Turn:
 
     begun_ns: int = field(default_factory=time.perf_counter_ns)
     encoded: list[Encoded] = field(default_factory=list)
+    prompt: Prompt = field(default_factory=lambda: Prompt(((),)))
     prompt_tokens: int = 0
     visual_tokens: int = 0
     prepare_ms: float = 0.0
@@ -45,44 +48,68 @@ class Inference:
     Args:
         bundle: an opened bundle.
         backend: runs its graphs.
+        watch: intermediate outputs of the decoder to keep, for the certificate.
 
     Raises:
+        ContractError: the bundle has no language model.
         BundleCorrupt: a damaged tokenizer or template, or no embedding table.
         BackendError: a graph does not load.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, watch: tuple[str, ...] = ()) -> None:
         manifest = bundle.manifest
         self._manifest = manifest
+        self._spec, layout, prompt = manifest.language
         self._backend = backend.name
         self._closed = False
-        try:
-            self._tokenizer = Tokenizer.from_str(bundle.read_text("tokenizer.json"))
-        except Exception as exc:  # the tokenizers library raises plain Exception
-            if isinstance(exc, BundleCorrupt):
-                raise
-            raise BundleCorrupt(f"{bundle.root}: tokenizer.json is not a tokenizer: {exc}") from exc
-        template = manifest.prompt.chat_template
+        self._tokenizer = read_tokenizer(bundle)
+        template = prompt.chat_template
         self._prompts = PromptBuilder(
-            manifest.prompt, bundle.read_text(template) if template else None, self._tokenizer
+            prompt, bundle.read_text(template) if template else None, self._tokenizer
         )
         self._table = EmbeddingTable(bundle)
-        self._stop_ids = frozenset(manifest.prompt.stop_token_ids)
+        self._stop_ids = frozenset(prompt.stop_token_ids)
+        self._image_token = prompt.image_token_id
         self._vision = VisionEncoder(bundle, backend) if "vision" in manifest.graphs else None
         graph = backend.load(bundle.path(manifest.graphs["decoder"].file), burst=True)
-        self._decoder = CachedDecoder(graph, manifest.kv, manifest.decoder.vocab_size)
+        self._decoder = CachedDecoder(graph, layout, self._spec, watch)
         self._constant: tuple[int, ...] = ()  # tokens whose keys and values lie in the cache
 
     def text_stream(self) -> TextStream:
         """A decoder of tokens to text, at its beginning."""
         return TextStream(self._tokenizer)
 
-    def encode(self, image: Any) -> Encoded:
-        """One pass of the vision encoder."""
+    def encode(self, image: Any, among: int = 1) -> Encoded:
+        """One picture through the vision encoder; ``among`` so many in the prompt."""
         if self._vision is None:
             raise ContractError(f"{self._manifest.name} has no vision encoder: it takes text only")
         alpha = self._manifest.image.alpha if self._manifest.image else "drop"
-        return self._vision.encode(load_image(image, alpha))
+        return self._vision.encode(load_image(image, alpha), among)
+
+    def begin(self, turn: Turn, messages: list[Mapping[str, Any]]) -> Rows:
+        """Encode the pictures, build the prompt, and give the rows behind its constant part.
+
+        Raises:
+            ContractError: messages that do not fit.
+        """
+        given = list(pictures(messages))
+        for picture in given:
+            turn.encoded.append(self.encode(picture, len(given)))
+        begun = time.perf_counter_ns()
+        turn.prompt = self._prompts.build(
+            messages, [e.labels for e in turn.encoded], [e.expansion for e in turn.encoded]
+        )
+        rows = self._rows(turn.prompt, turn)
+        turn.prepare_ms = (time.perf_counter_ns() - begun) / 1e6
+        return rows
+
+    def prompt_ids(self, turn: Turn) -> list[int]:
+        """The whole prompt as token ids, the image token (or -1) at every visual row."""
+        image = -1 if self._image_token is None else self._image_token
+        ids = list(turn.prompt.texts[0])
+        for (n, m), text in zip(turn.prompt.segments, turn.prompt.texts[1:], strict=True):
+            ids += [image] * len(turn.encoded[n].segments[m].rows) + list(text)
+        return ids
 
     def tokens(
         self,
@@ -97,13 +124,8 @@ class Inference:
             ContractError: messages that do not fit, or a model closed meanwhile.
             ContextOverflow: the prompt does not fit the cache.
         """
-        for picture in pictures(messages):
-            turn.encoded.append(self.encode(picture))
-        begun = time.perf_counter_ns()
-        prompt = self._prompts.build(messages, [e.labels for e in turn.encoded])
-        rows = self._rows(prompt, turn)
-        turn.prepare_ms = (time.perf_counter_ns() - begun) / 1e6
-        self._prefill_constant(prompt, turn)
+        rows = self.begin(turn, messages)
+        self._prefill_constant(turn)
         for token in generate(
             self._decoder,
             self._table,
@@ -117,29 +139,62 @@ class Inference:
             if self._closed:
                 raise ContractError("this model was closed while it was answering")
 
-    def _rows(self, prompt: Prompt, turn: Turn) -> Float32:
+    def follow(self, turn: Turn, rows: Rows, tokens: Array) -> tuple[Float32, dict[str, Float32]]:
+        """Logits, and the watched values, where an answer is given and not chosen.
+
+        Args:
+            turn: a begun turn.
+            rows: of its prompt.
+            tokens: int64 ``(steps,)``, the answer.
+
+        Returns:
+            float32 ``(steps, vocab_size)``: what the model would say in place of each token, and
+            the watched values ``(steps, hidden_size)`` by name.
+        """
+        self._prefill_constant(turn)
+        logits = [self._decoder.append(rows).copy()]
+        seen = {name: [value[-1:].copy()] for name, value in self._decoder.watched.items()}
+        for token in tokens[:-1].tolist():
+            logits.append(self._decoder.append(self._table.rows([token])).copy())
+            for name, value in self._decoder.watched.items():
+                seen[name].append(value[-1:].copy())
+        return np.concatenate(logits), {name: np.concatenate(v) for name, v in seen.items()}
+
+    def _rows(self, prompt: Prompt, turn: Turn) -> Rows:
         """Embeddings behind the constant part, pictures in their slots."""
-        if prompt.image_count != len(turn.encoded):
+        shown = {n for n, _ in prompt.segments}
+        if shown != set(range(len(turn.encoded))):
             raise ContractError(
-                f"the prompt has {prompt.image_count} image slots for {len(turn.encoded)} images"
+                f"the prompt has {len(shown)} image slots for {len(turn.encoded)} images"
             )
-        first = () if prompt.image_count else prompt.texts[0]
-        parts = [self._table.rows(first)] if first else []
-        for encoded, text in zip(turn.encoded, prompt.texts[1:], strict=True):
-            parts += [encoded.tokens, self._table.rows(text)]
-            turn.visual_tokens += len(encoded.tokens)
-        if not parts or not sum(map(len, parts)):
+        constant = self._constant_part(prompt)
+        first = () if constant else prompt.texts[0]
+        builder = RowsBuilder(self._spec, len(constant))
+        builder.text(self._table.rows(first))
+        for (n, m), text in zip(prompt.segments, prompt.texts[1:], strict=True):
+            segment = turn.encoded[n].segments[m]
+            builder.picture(segment)
+            builder.text(self._table.rows(text))
+            turn.visual_tokens += len(segment.rows)
+        rows = builder.rows()
+        if not len(rows):
             raise ContractError("the prompt is empty")
         turn.prompt_tokens = sum(map(len, prompt.texts)) + turn.visual_tokens
-        return np.concatenate(parts)
+        return rows
 
-    def _prefill_constant(self, prompt: Prompt, turn: Turn) -> None:
+    def _constant_part(self, prompt: Prompt) -> tuple[int, ...]:
+        """The text before the first picture, where its keys do not depend on what follows."""
+        if not prompt.segments or self._spec.prefix_attention:
+            return ()
+        return prompt.texts[0]
+
+    def _prefill_constant(self, turn: Turn) -> None:
         """Keep or compute the keys and values of the text before the first picture.
 
         It is always computed as a call of its own, so that an answer does not depend on whether
         the cache already held it.
         """
-        constant = prompt.texts[0] if prompt.image_count else ()
+        constant = self._constant_part(turn.prompt)
         if constant != self._constant or self._decoder.length < len(constant):
             self._decoder.rewind(0)
             self._constant = ()

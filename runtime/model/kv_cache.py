@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.manifest import KVLayout
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.backends.base import Graph
-from edgevlm.tensors import Float32
+from edgevlm.runtime.model.rope import MultimodalRope
+from edgevlm.runtime.model.rows import Rows
+from edgevlm.tensors import Array, Float32
 
 CHUNK = 512  # rows per call at most: bounds the activations of a long prompt
 
@@ -20,13 +25,17 @@ class CachedDecoder:
     Args:
         graph: the loaded decoder.
         layout: of the cache.
-        vocab_size: width of the logits.
+        spec: shape of the decoder.
+        watch: further outputs of the graph to keep after every call.
     """
 
-    def __init__(self, graph: Graph, layout: KVLayout, vocab_size: int) -> None:
+    def __init__(
+        self, graph: Graph, layout: KVLayout, spec: DecoderSpec, watch: tuple[str, ...] = ()
+    ) -> None:
         self.capacity = layout.capacity
         self.length = 0
-        self._vocab_size = vocab_size
+        self._spec = spec
+        self._watch = watch
         self._state = graph.bind(
             {
                 f"present.{i}.{part}": f"past_key_values.{i}.{part}"
@@ -37,6 +46,7 @@ class CachedDecoder:
         self._last_seqlen = np.zeros(1, np.int32)
         self._total = np.zeros((), np.int32)
         self._count = np.ones(1, np.int64)
+        self._slots = None if spec.mrope_section is None else _Slots(spec, layout.capacity)
 
     def rewind(self, length: int) -> None:
         """Forget every position from ``length`` on.
@@ -48,11 +58,11 @@ class CachedDecoder:
             raise ContractError(f"cannot rewind to {length}: the cache holds {self.length}")
         self.length = length
 
-    def append(self, rows: Float32, logits: int = 1) -> Float32:
+    def append(self, rows: Rows | Float32, logits: int = 1) -> Float32:
         """Run ``rows`` behind what the cache holds.
 
         Args:
-            rows: embeddings, float32 ``(tokens, hidden_size)``.
+            rows: embeddings, float32 ``(tokens, hidden_size)``, or with what goes beside them.
             logits: for how many of the last rows logits are wanted, at most ``CHUNK``.
 
         Returns:
@@ -60,9 +70,11 @@ class CachedDecoder:
 
         Raises:
             ContextOverflow: more rows than the cache has room for.
-            ContractError: no rows, or a bad count of logits.
+            ContractError: no rows, a bad count of logits, or a second run of rows behind a prompt
+                that sees itself in both directions.
         """
-        count = len(rows)
+        given = rows if isinstance(rows, Rows) else Rows(rows)
+        count = len(given)
         if not 1 <= logits <= min(count, CHUNK):
             raise ContractError(f"{logits} rows of logits from {count} rows")
         if self.length + count > self.capacity:
@@ -70,30 +82,80 @@ class CachedDecoder:
                 f"{self.length + count} tokens do not fit the context of {self.capacity}: "
                 "shorten the question, or export with a larger --max-context"
             )
+        if self._spec.prefix_attention:
+            if self.length and count > 1:
+                raise ContractError(
+                    f"{count} rows behind a prompt of {self.length}: this model takes its whole "
+                    "prompt at once, and then one token a call"
+                )
+            return self._call(given, logits)
         head = count - logits
         for start in range(0, head, CHUNK):
             stop = min(start + CHUNK, head)
             if stop == head and count - start <= CHUNK:
-                return self._call(rows[start:], logits)
-            self._call(rows[start:stop], 1)
-        return self._call(rows[head:], logits)
+                return self._call(given.part(start, count), logits)
+            self._call(given.part(start, stop), 1)
+        return self._call(given.part(head, count), logits)
 
-    def _call(self, rows: Float32, logits: int) -> Float32:
+    @property
+    def watched(self) -> dict[str, Array]:
+        """The watched outputs of the last call, one row a position, by name."""
+        width = self._spec.hidden_size
+        return {name: self._state.output(name).reshape(-1, width) for name in self._watch}
+
+    def _call(self, rows: Rows, logits: int) -> Float32:
+        begun, spec = self.length, self._spec
         self.length += len(rows)
         self._last_seqlen[0] = self.length - 1
         self._total[...] = self.length
         self._count[0] = logits
-        self._state.run(
-            {
-                "inputs_embeds": rows[None],
-                "seqlens_k": self._last_seqlen,
-                "total_sequence_length": self._total,
-                "num_logits": self._count,
-            },
-            {"logits": (logits, self._vocab_size)},
-        )
+        feeds: dict[str, Array] = {
+            "inputs_embeds": rows.embeds[None],
+            "seqlens_k": self._last_seqlen,
+            "total_sequence_length": self._total,
+            "num_logits": self._count,
+        }
+        if self._slots is not None:
+            feeds |= self._slots.place(begun, rows)
+        if spec.deepstack_levels:
+            shape = (spec.deepstack_levels, len(rows), spec.hidden_size)
+            given = rows.deepstack
+            features = np.zeros(shape, np.float32) if given is None else given
+            feeds["deepstack"] = features[:, None]
+        self._state.run(feeds, self._shapes(len(rows), logits))
         return np.asarray(self._state.output("logits"), np.float32)
+
+    def _shapes(self, rows: int, logits: int) -> dict[str, tuple[int, ...]]:
+        spec = self._spec
+        shapes: dict[str, tuple[int, ...]] = {"logits": (logits, spec.vocab_size)}
+        for name in self._watch:
+            whole = name == "hidden.first" and spec.num_layers > 1
+            shapes[name] = (1, rows if whole else logits, spec.hidden_size)
+        return shapes
 
     def close(self) -> None:
         """Release the cache; may be called twice."""
         self._state.close()
+
+
+class _Slots:
+    """The rotary position of every slot of the cache, and the tables made of them."""
+
+    def __init__(self, spec: DecoderSpec, capacity: int) -> None:
+        self._rope = MultimodalRope(spec)
+        self._next = np.zeros(capacity + 1, np.int64)  # behind slot n - 1, whatever was there
+        shape = (capacity, spec.head_dim // 2)
+        self._tables = {name: np.zeros(shape, np.float32) for name in ("rope_cos", "rope_sin")}
+
+    def place(self, begun: int, rows: Rows) -> Mapping[str, Array]:
+        """Set the slots from ``begun`` on; the tables as the graph takes them."""
+        positions, count = rows.positions, len(rows)
+        if positions is None:
+            positions = np.tile(np.arange(count) + self._next[begun], (3, 1))
+        stop = begun + count
+        reached = np.maximum.accumulate(positions.max(axis=0)) + 1
+        self._next[begun + 1 : stop + 1] = np.maximum(reached, self._next[begun])
+        self._tables["rope_cos"][begun:stop], self._tables["rope_sin"][begun:stop] = (
+            self._rope.rows(positions)
+        )
+        return self._tables

@@ -10,11 +10,27 @@ from numpy.typing import NDArray
 
 from edgevlm.bundle import Bundle
 from edgevlm.errors import ContractError
-from edgevlm.runtime.backends.base import Backend
-from edgevlm.runtime.model.preprocess import fit_image
+from edgevlm.runtime.backends.base import Backend, Graph
+from edgevlm.runtime.model.pictures import Prepared, assemble, expand, prepare, side_inputs
 from edgevlm.tensors import Array, Float32
 
 UInt8 = NDArray[np.uint8]
+TILES_AT_ONCE = 4  # bounds the activations of a picture of many tiles
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """A run of visual rows in the prompt.
+
+    Args:
+        rows: float32 ``(tokens, hidden_size)``.
+        deepstack: float32 ``(levels, tokens, hidden_size)``, added to the first decoder layers.
+        grid: rows and columns of tokens, where rotary positions follow them.
+    """
+
+    rows: Float32
+    deepstack: Float32 | None = None
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -22,18 +38,28 @@ class Encoded:
     """What one encoder pass gives.
 
     Args:
-        tokens: visual tokens in the language model's space, float32 ``(count, hidden_size)``.
-        outputs: every other output of the graph by name, such as ``features``.
+        segments: visual rows in the language model's space.
+        expansion: what stands for the picture in the prompt: texts, and numbers of segments.
+        pixels: uint8 RGB ``(height, width, 3)`` as the encoder got them, tile by tile.
+        outputs: every output of the graph by name, such as ``features``.
         labels: class names with probabilities in [0, 1], best first; empty without a class head.
         preprocess_ms: resizing.
         encode_ms: the graph.
     """
 
-    tokens: Float32
+    segments: tuple[Segment, ...]
+    expansion: tuple[str | int, ...] = (0,)
+    pixels: tuple[UInt8, ...] = ()
     outputs: dict[str, Array] = field(default_factory=dict)
     labels: tuple[tuple[str, float], ...] = ()
     preprocess_ms: float = 0.0
     encode_ms: float = 0.0
+
+    @property
+    def tokens(self) -> Float32:
+        """All visual rows, float32 ``(count, hidden_size)``."""
+        rows: Float32 = np.concatenate([s.rows for s in self.segments])
+        return rows
 
 
 class VisionEncoder:
@@ -42,6 +68,9 @@ class VisionEncoder:
     Args:
         bundle: the bundle.
         backend: loads the graph.
+
+    Raises:
+        ContractError: the bundle has no vision encoder.
     """
 
     LABELS = 10
@@ -51,24 +80,54 @@ class VisionEncoder:
         if manifest.image is None:
             raise ContractError(f"{manifest.name} has no vision encoder: it takes text only")
         self._spec = manifest.image
-        self._graph = backend.load(bundle.path(manifest.graphs["vision"].file))
-        self._rule = manifest.prompt.labels
+        self._graph: Graph = backend.load(bundle.path(manifest.graphs["vision"].file))
+        self._rule = manifest.prompt.labels if manifest.prompt else None
         self._names: list[str] = bundle.read_json(self._rule.file) if self._rule else []
+        newline = manifest.weights.get("image_newline")
+        self._newline = None if newline is None else np.array(bundle.array(newline.values))
 
-    def encode(self, image_rgb: UInt8) -> Encoded:
-        """Encode one picture, uint8 RGB ``(height, width, 3)``."""
+    def encode(self, image_rgb: UInt8, among: int = 1) -> Encoded:
+        """Encode one picture.
+
+        Args:
+            image_rgb: uint8 RGB ``(height, width, 3)``.
+            among: how many pictures the prompt holds; some families then cut no tiles.
+        """
         begun = time.perf_counter_ns()
-        pixels = fit_image(image_rgb, self._spec)
+        prepared = prepare(image_rgb, self._spec, images_in_prompt=among)
+        feeds = side_inputs(prepared, self._spec)
         fitted = time.perf_counter_ns()
-        outputs = self._graph.run({"image": pixels})
+        outputs = self._run(prepared, feeds)
+        segments = self._segments(prepared, outputs)
         done = time.perf_counter_ns()
         return Encoded(
-            tokens=outputs.pop("visual_tokens"),
+            segments=segments,
+            expansion=expand(prepared, self._spec),
+            pixels=prepared.pixels,
             labels=self._label(outputs),
             outputs=outputs,
             preprocess_ms=(fitted - begun) / 1e6,
             encode_ms=(done - fitted) / 1e6,
         )
+
+    def _run(self, prepared: Prepared, feeds: dict[str, Array]) -> dict[str, Array]:
+        """The graph over one picture, or over its tiles, a few at a time."""
+        image = next(t for t in self._graph.inputs if t.name == "image")
+        if len(image.shape) == 3:
+            return self._graph.run({"image": prepared.pixels[0], **feeds})
+        at_once = 1 if image.shape[0] == 1 else TILES_AT_ONCE
+        parts = [
+            self._graph.run({"image": np.stack(prepared.pixels[n : n + at_once])})
+            for n in range(0, len(prepared.pixels), at_once)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _segments(self, prepared: Prepared, outputs: dict[str, Array]) -> tuple[Segment, ...]:
+        tokens = outputs["visual_tokens"]
+        if tokens.ndim == 2:
+            return (Segment(tokens, outputs.get("deepstack"), prepared.token_grid),)
+        parts = assemble(prepared, self._spec, tokens, self._newline)
+        return tuple(Segment(rows) for rows in parts)
 
     def _label(self, outputs: dict[str, Array]) -> tuple[tuple[str, float], ...]:
         if self._rule is None:

@@ -18,7 +18,7 @@ from edgevlm.export.gguf_file import GgufFile
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.nano.packages import DECODER
 from edgevlm.export.pipeline import export
-from edgevlm.export.text_recipe import gather_gguf
+from edgevlm.export.recipe import gather_gguf
 from tests.export.tiny import config, export_to, random_model, refused, write_gguf
 
 pytestmark = pytest.mark.timeout(60)

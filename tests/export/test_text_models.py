@@ -19,8 +19,8 @@ from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.export.decoder.rope import rope_tables
 from edgevlm.export.model_parts import ExportOptions
+from edgevlm.export.recipe import gather_folder
 from edgevlm.export.reference.decoder import NumpyDecoder
-from edgevlm.export.text_recipe import gather_folder
 from edgevlm.registry import FAMILIES
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.kv_cache import CHUNK

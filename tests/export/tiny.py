@@ -149,7 +149,7 @@ def decoder(bundle: Bundle) -> Iterator[tuple[CachedDecoder, EmbeddingTable]]:
     graph = open_backend("ort-cpu", threads=2, spin=False).load(
         bundle.path(bundle.manifest.graphs["decoder"].file)
     )
-    made = CachedDecoder(graph, bundle.manifest.kv, bundle.manifest.decoder.vocab_size)
+    made = CachedDecoder(graph, bundle.manifest.kv, bundle.manifest.decoder)
     yield made, EmbeddingTable(bundle)
     made.close()
     graph.close()

@@ -10,7 +10,7 @@ import pytest
 
 from edgevlm.bundle import Bundle
 from edgevlm.errors import ContextOverflow, ContractError
-from edgevlm.export.checkpoint import HfWeights
+from edgevlm.export.checkpoint import Checkpoint
 from edgevlm.export.reference.decoder import NumpyDecoder
 from edgevlm.runtime.model.kv_cache import CHUNK, CachedDecoder
 from edgevlm.runtime.model.load import open_backend
@@ -27,7 +27,7 @@ def expected(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Float32:
     """The reference's logits at every one of ``LONG`` positions."""
     folder: Path = tmp_path_factory.mktemp("reference") / "checkpoint"
     save_checkpoint(folder)
-    reference = NumpyDecoder(tiny.manifest.decoder, HfWeights(folder, ("model.", "")))
+    reference = NumpyDecoder(tiny.manifest.decoder, Checkpoint(folder).view("model.", ""))
     return reference.forward(ROWS[:LONG])
 
 
@@ -35,7 +35,7 @@ def expected(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Float32:
 def decoder(tiny: Bundle) -> Iterator[CachedDecoder]:
     """An empty cache in front of the small model."""
     graph = open_backend("ort-cpu", threads=1).load(tiny.path("decoder.onnx"))
-    made = CachedDecoder(graph, tiny.manifest.kv, tiny.manifest.decoder.vocab_size)
+    made = CachedDecoder(graph, tiny.manifest.kv, tiny.manifest.decoder)
     yield made
     made.close()
 
@@ -90,7 +90,7 @@ def test_going_back_forgets_what_lies_behind(decoder: CachedDecoder, expected: F
 
 def test_two_decoders_do_not_share_their_cache(tiny: Bundle, expected: Float32):
     graph = open_backend("ort-cpu", threads=1).load(tiny.path("decoder.onnx"))
-    one, other = (CachedDecoder(graph, tiny.manifest.kv, 258) for _ in range(2))
+    one, other = (CachedDecoder(graph, tiny.manifest.kv, tiny.manifest.decoder) for _ in range(2))
     one.append(ROWS[:10])
     other.append(ROWS[300:310])
     close(one.append(ROWS[10:12]), expected[11:12])

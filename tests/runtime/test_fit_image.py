@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from edgevlm.bundle import ImageSpec
-from edgevlm.runtime.model.preprocess import fit_image
+from edgevlm.bundle.images import Fit, ImageSpec
+from edgevlm.runtime.model.pictures import prepare
 
 SIDES = st.integers(1, 400)
 FITS = st.sampled_from(["letterbox", "stretch", "crop"])
@@ -20,7 +20,14 @@ FILTERS = st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"])
 
 def spec(height: int, width: int, fit: Any = "letterbox", **more: Any) -> ImageSpec:
     """An image section of a manifest."""
-    return ImageSpec(height=height, width=width, fit=fit, **more)
+    policy = {k: more.pop(k) for k in ("background", "shortest") if k in more}
+    return ImageSpec(policy=Fit(height=height, width=width, fit=fit, **policy), **more)
+
+
+def fit_image(picture: np.ndarray, section: ImageSpec) -> np.ndarray:
+    """The one picture that the encoder gets."""
+    (fitted,) = prepare(picture, section).pixels
+    return fitted
 
 
 def photo(height: int, width: int) -> np.ndarray:

@@ -29,15 +29,14 @@ class Edgevlm:
         begun = perf_counter()
         bundle = open_bundle(folder)
         manifest = bundle.manifest
-        if manifest.kv.capacity < context:
-            raise ContextOverflow(
-                f"{folder} holds {manifest.kv.capacity} tokens, {context} are wanted"
-            )
+        spec, layout, _ = manifest.language
+        if layout.capacity < context:
+            raise ContextOverflow(f"{folder} holds {layout.capacity} tokens, {context} are wanted")
         backend = open_backend("ort-cpu", threads, spin=True)
         self._table = EmbeddingTable(bundle)
         entry = manifest.graphs["decoder"]
         graph = backend.load(bundle.path(entry.file), burst=True)
-        self._decoder = CachedDecoder(graph, manifest.kv, manifest.decoder.vocab_size)
+        self._decoder = CachedDecoder(graph, layout, spec)
         self.load_s = perf_counter() - begun
         self.version = __version__
         self.detail: dict[str, Any] = {

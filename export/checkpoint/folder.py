@@ -1,0 +1,196 @@
+"""A Hugging Face checkpoint folder: configs, tokenizer, template and tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from edgevlm.errors import CheckpointError
+from edgevlm.export.checkpoint.files import read_json, read_text, reason
+from edgevlm.export.checkpoint.tensors import StoredTensors, Tensors, View
+from edgevlm.tensors import Float32
+
+
+class Checkpoint:
+    """A checkpoint folder, each file read when it is asked for, and once.
+
+    Args:
+        folder: where it is.
+        adapter: folder of a peft adapter to merge into its tensors.
+    """
+
+    def __init__(self, folder: Path, adapter: Path | None = None) -> None:
+        self.folder = folder
+        self.adapter = adapter
+
+    @property
+    def name(self) -> str:
+        """Shown to people."""
+        return self.folder.resolve().name
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The parsed ``config.json``."""
+        return read_json(self.folder / "config.json")
+
+    @property
+    def model_type(self) -> str:
+        """As in ``config.json``."""
+        return str(self.config.get("model_type"))
+
+    @property
+    def license(self) -> str:
+        """As in ``config.json``, or ``unknown``."""
+        return str(self.config.get("license", "unknown"))
+
+    @cached_property
+    def _stored(self) -> StoredTensors:
+        return StoredTensors(self.folder)
+
+    @cached_property
+    def tensors(self) -> Tensors:
+        """Every tensor under its stored name, an adapter merged."""
+        return self._stored
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """What the source hash covers."""
+        return tuple(self._stored.files)
+
+    def view(
+        self, *prefixes: str, transform: Callable[[str, Float32], Float32] | None = None
+    ) -> View:
+        """Tensors whose stored names begin with one of ``prefixes``, without it."""
+        return View(self.tensors, prefixes, str(self.folder), transform)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged.
+        """
+        path = self.folder / "tokenizer.json"
+        if not path.is_file():
+            raise CheckpointError(
+                f"{self.folder} has no tokenizer.json; save it with "
+                "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+            )
+        text = read_text(path)
+        try:
+            return Tokenizer.from_str(text)
+        except Exception as exc:  # the tokenizers library raises plain Exception
+            raise CheckpointError(f"{path} is not a tokenizer: {reason(exc)}") from exc
+
+    @cached_property
+    def tokenizer_config(self) -> dict[str, Any]:
+        """The parsed ``tokenizer_config.json``, or nothing."""
+        return self._optional("tokenizer_config.json")
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """The parsed ``generation_config.json``, or nothing."""
+        return self._optional("generation_config.json")
+
+    @cached_property
+    def processor(self) -> dict[str, Any]:
+        """The image processor's settings, from whichever file holds them; or nothing."""
+        whole = self._optional("processor_config.json")
+        nested = whole.get("image_processor")
+        own = self._optional("preprocessor_config.json")
+        return own or (dict(nested) if isinstance(nested, dict) else {})
+
+    @cached_property
+    def processor_options(self) -> dict[str, Any]:
+        """The settings of the processor around the image processor, or nothing."""
+        return self._optional("processor_config.json")
+
+    @cached_property
+    def chat_template(self) -> str | None:
+        """The jinja2 source.
+
+        Raises:
+            CheckpointError: it does not compile.
+        """
+        path = self.folder / "chat_template.jinja"
+        if path.is_file():
+            return compiled(read_text(path), path)
+        for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
+            template = self._optional(name).get("chat_template")
+            if isinstance(template, str):
+                return compiled(template, self.folder / name)
+        return None
+
+    @cached_property
+    def licenses(self) -> dict[str, str]:
+        """Licence texts by file name."""
+        named = (p for p in self.folder.iterdir() if p.name.upper().startswith("LICENSE"))
+        return {p.name: read_text(p) for p in sorted(named) if p.is_file()}
+
+    def token_id(self, text: str) -> int:
+        """The id of one token.
+
+        Raises:
+            CheckpointError: the tokenizer has no such token.
+        """
+        found = self.tokenizer.token_to_id(text)
+        if found is None:
+            raise CheckpointError(f"{self.folder}: the tokenizer has no token {text!r}")
+        return int(found)
+
+    def bos_id(self) -> int | None:
+        """The token that begins a text, if there is one."""
+        for config in self._configs():
+            if "bos_token_id" in config:
+                value = config["bos_token_id"]
+                return None if value in (None, []) else self._ids("bos_token_id", value)[0]
+        return None
+
+    def stop_ids(self) -> tuple[int, ...]:
+        """The tokens that end an answer.
+
+        Raises:
+            CheckpointError: no config names one.
+        """
+        for config in self._configs():
+            value = config.get("eos_token_id")
+            if value not in (None, []):
+                return self._ids("eos_token_id", value)
+        raise CheckpointError(
+            f"{self.folder}: neither generation_config.json nor config.json names an end"
+        )
+
+    def _configs(self) -> list[dict[str, Any]]:
+        text = self.config.get("text_config")
+        return [self.generation, self.config, *([text] if isinstance(text, dict) else [])]
+
+    def _ids(self, key: str, value: Any) -> tuple[int, ...]:
+        try:
+            return tuple(map(int, value if isinstance(value, list) else [value]))
+        except (TypeError, ValueError) as exc:
+            raise CheckpointError(f"{self.folder}: {key} {value!r} is no token id") from exc
+
+    def _optional(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        return read_json(path) if path.is_file() else {}
+
+
+def compiled(template: str, place: Path) -> str:
+    """The template itself.
+
+    Raises:
+        CheckpointError: the runtime could not compile it.
+    """
+    try:
+        ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        ).from_string(template)
+    except TemplateError as exc:
+        raise CheckpointError(f"{place}: the chat template does not compile: {exc}") from exc
+    return template

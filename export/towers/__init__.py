@@ -1,0 +1,1 @@
+"""Vision towers and connectors, written as graphs from their weights."""

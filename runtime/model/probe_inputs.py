@@ -1,0 +1,93 @@
+"""Make the conversations of the parity probe: prompts and pictures as this runtime prepares them.
+
+``python -m edgevlm.runtime.model.probe_inputs BUNDLE [PICTURES]`` writes them under ``probe/`` of
+a staged bundle; the exporter then lets the source model answer them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevlm.bundle import Bundle, read_manifest
+from edgevlm.bundle.probe_case import ProbeCase
+from edgevlm.errors import EdgeVLMError
+from edgevlm.runtime.model.image import SUFFIXES, load_image
+from edgevlm.runtime.model.inference import Inference, Turn
+from edgevlm.runtime.model.load import open_backend
+from edgevlm.runtime.model.messages import conversation
+
+UInt8 = NDArray[np.uint8]
+QUESTION = "What is in this picture?"
+HEIGHT, WIDTH = 203, 331  # odd on purpose: most sizes of a camera divide everything
+
+
+def probe_picture(height: int, width: int) -> UInt8:
+    """A drawn test picture, uint8 RGB: gradients, an edge, a disc and some texture."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    u, v = x / max(width - 1, 1), y / max(height - 1, 1)
+    picture = np.stack([255 * u, 255 * v, 160 + 60 * np.sin(9 * u) * np.cos(7 * v)], -1)
+    disc = (u - 0.4) ** 2 + (v - 0.55) ** 2 < 0.06
+    picture[disc] = (235, 120, 30)
+    picture[(u > 0.7) & (v < 0.5)] *= 0.35
+    grain = np.random.default_rng(20).normal(0, 6, picture.shape)
+    return np.clip(picture + grain, 0, 255).astype(np.uint8)
+
+
+def write_inputs(bundle: Bundle, pictures: Path | None) -> None:
+    """Write the built-in case, and one for every picture of a folder.
+
+    Raises:
+        ImageError: a picture of the folder cannot be taken, or there is none.
+        ContextOverflow: a prompt does not fit the context.
+    """
+    root = bundle.root / "probe"
+    inference = Inference(bundle, open_backend("ort-cpu", spin=False))
+    try:
+        _write(inference, ProbeCase(root / "picture"), [probe_picture(HEIGHT, WIDTH)])
+        for path in _files(pictures):
+            case = ProbeCase(root / f"check-{path.name}")
+            _write(inference, case, [load_image(path)])
+    finally:
+        inference.close()
+
+
+def _files(folder: Path | None) -> list[Path]:
+    if folder is None:
+        return []
+    from edgevlm.errors import ImageError
+
+    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ImageError(f"--check-images {folder}: there is no picture ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _write(inference: Inference, case: ProbeCase, pictures: list[UInt8]) -> None:
+    turn = Turn()
+    inference.begin(turn, conversation(pictures, QUESTION, None, None))
+    case.save_question(QUESTION)
+    for n, (picture, encoded) in enumerate(zip(pictures, turn.encoded, strict=True)):
+        case.save(f"picture.{n}", picture)
+        for m, tile in enumerate(encoded.pixels):
+            case.save(f"pixels.{n}.{m}", tile)
+    case.save("ids", np.array(inference.prompt_ids(turn), np.int64))
+
+
+def main(arguments: list[str]) -> int:
+    """Write the inputs; the last line of stderr says what went wrong."""
+    root = Path(arguments[0])
+    pictures = Path(arguments[1]) if len(arguments) > 1 else None
+    try:
+        write_inputs(Bundle(root, read_manifest(root)), pictures)
+    except EdgeVLMError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,49 @@
+"""Cosines and sines of rotary positions in which pictures have rows and columns."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.errors import ContractError
+from edgevlm.tensors import Float32
+
+
+class MultimodalRope:
+    """Angles of ``(time, row, column)`` positions.
+
+    Args:
+        spec: of a decoder with an ``mrope_section``.
+
+    Raises:
+        ContractError: the decoder has none.
+
+    Source: Qwen2-VL (Wang et al., 2024), section 2.1; the interleaved order is Qwen3-VL's.
+    """
+
+    def __init__(self, spec: DecoderSpec) -> None:
+        if spec.mrope_section is None:
+            raise ContractError("this decoder has no multimodal rotary positions")
+        pairs = spec.head_dim // 2
+        self._frequencies = spec.rope_theta ** (-np.arange(pairs, dtype=np.float64) / pairs)
+        # Which of the three positions turns each pair.
+        if spec.mrope_interleaved:
+            source = np.zeros(pairs, np.int64)
+            for axis in (1, 2):
+                source[axis : 3 * spec.mrope_section[axis] : 3] = axis
+        else:
+            source = np.repeat(np.arange(3), spec.mrope_section)
+        self._source = source
+
+    def rows(self, positions: NDArray[np.int64]) -> tuple[Float32, Float32]:
+        """Cosine and sine of each row.
+
+        Args:
+            positions: int64 ``(3, rows)``.
+
+        Returns:
+            two float32 arrays ``(rows, head_dim / 2)``.
+        """
+        angles = positions[self._source].T * self._frequencies
+        return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
