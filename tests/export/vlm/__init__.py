@@ -1,0 +1,3 @@
+"""Imported vision-language families against transformers."""
+
+STEPS = 16

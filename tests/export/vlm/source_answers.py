@@ -1,0 +1,69 @@
+"""What transformers' own processor and model make of conversations; run with the oracles.
+
+``python -m tests.export.vlm.source_answers CHECKPOINT CONVERSATIONS.json OUT.npz``
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.export.vlm import STEPS
+from tests.oracles import declare_operators
+
+
+
+
+def pil_backend(processor: Any) -> Any:
+    """The same processor with the Pillow image processor of its family."""
+    import transformers
+
+    current = processor.image_processor
+    name = type(current).__name__.removesuffix("Fast").removesuffix("Pil")
+    replacement = getattr(transformers, f"{name}Pil", None)
+    if replacement is not None:
+        settings = {k: v for k, v in current.to_dict().items() if not k.endswith("_type")}
+        processor.image_processor = replacement(**settings)
+    return processor
+
+
+def main(arguments: list[str]) -> None:
+    """Write ids, logits and tokens of every conversation."""
+    declare_operators()
+    warnings.simplefilter("ignore")
+    import torch
+    import transformers
+    from PIL import Image
+
+    transformers.utils.logging.set_verbosity_error()
+    folder, conversations, out = map(Path, arguments)
+    processor = pil_backend(transformers.AutoProcessor.from_pretrained(folder))
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
+    results: dict[str, np.ndarray] = {}
+    for n, case in enumerate(json.loads(conversations.read_text())):
+        images = [Image.open(path).convert("RGB") for path in case["images"]]
+        if "text" in case:
+            text = case["text"]
+        else:
+            text = processor.apply_chat_template(case["messages"], add_generation_prompt=True)
+        inputs = processor(text=[text], images=[images] if images else None, return_tensors="pt",
+                           **({"add_special_tokens": False} if "messages" in case else {}))  # fmt: skip
+        with torch.inference_mode():
+            logits = model(**inputs).logits[0, -1]
+            done = model.generate(
+                **inputs, do_sample=False, num_beams=1, max_new_tokens=STEPS, pad_token_id=0
+            )
+        results[f"{n}.ids"] = inputs["input_ids"][0].numpy()
+        results[f"{n}.logits"] = logits.float().numpy()
+        results[f"{n}.tokens"] = done[0, inputs["input_ids"].shape[1] :].numpy()
+    np.savez(out, **results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,70 @@
+"""Every chat family: a tiny random checkpoint, its bundle, and transformers, asked the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgevlm.export.model_parts import ExportOptions
+from edgevlm.export.pipeline import Exported, export
+from tests import oracles
+from tests.export.vlm import conversations, tiny
+
+FAMILIES: dict[str, Callable[[Path], tiny.Tiny]] = {
+    "smolvlm": tiny.smolvlm,
+    "idefics3": lambda folder: tiny.smolvlm(folder, 3, "idefics3"),
+}
+CASES = ("wide", "tall", "photo", "small", "two pictures", "several turns", "text only")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One family: its export, and the answers of both sides."""
+
+    exported: Exported
+    source: dict[str, np.ndarray]
+    bundle: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    """Export one family and ask both sides."""
+    root = tmp_path_factory.mktemp(request.param)
+    FAMILIES[request.param](root / "checkpoint")
+    exported = export(str(root / "checkpoint"), root / "bundle", ExportOptions())
+    asked = conversations.write(root / "asked")
+    oracles.run(
+        "tests.export.vlm.source_answers", root / "checkpoint", asked, root / "source.npz"
+    )
+    oracles.run(
+        "tests.export.vlm.bundle_answers", root / "bundle", asked, root / "bundle.npz",
+        oracles=False,
+    )  # fmt: skip
+    return Asked(
+        exported, dict(np.load(root / "source.npz")), dict(np.load(root / "bundle.npz"))
+    )
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=CASES)
+def test_prompt_logits_and_greedy_tokens_are_those_of_transformers(asked: Asked, number: int):
+    source, bundle = asked.source, asked.bundle
+    np.testing.assert_array_equal(bundle[f"{number}.ids"], source[f"{number}.ids"])
+    error = np.abs(bundle[f"{number}.logits"] - source[f"{number}.logits"]).max()
+    assert error < 1e-3
+    np.testing.assert_array_equal(bundle[f"{number}.tokens"], source[f"{number}.tokens"])
+
+
+def test_the_certificate_compares_every_stage_with_the_source_model(asked: Asked):
+    certificate = asked.exported.certificate
+    assert certificate.reference.startswith("transformers ")
+    (found,) = certificate.backends
+    stages = {stage.stage for stage in found.stages}
+    assert {"vision.visual_tokens", "hidden.first", "hidden.last"} <= stages
+    assert found.misses == ()
+    assert all(stage.max_abs < 1e-3 for stage in found.stages)
+    assert found.greedy is not None
+    assert found.greedy.agreed == found.greedy.steps == 32

@@ -1,0 +1,125 @@
+"""Tiny random vision-language checkpoints, saved the way people save theirs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import AddedToken, Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from tests.export.tiny import VOCAB, tokenizer
+
+SPECIAL = ["<|im_start|>", "<|im_end|>"]
+TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 4096,
+    "initializer_range": 0.2,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": None,
+    "tie_word_embeddings": False,
+}
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% for part in m['content'] %}{% if part['type'] == 'image' %}IMAGE"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A checkpoint folder and the model it came from."""
+
+    folder: Path
+    model: Any
+
+
+def words(extra: list[str]) -> Tokenizer:
+    """The shared tiny tokenizer with further special tokens behind its vocabulary."""
+    made = Tokenizer.from_str(tokenizer().to_str())
+    made.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in extra])
+    return made
+
+
+def randomize(model: Any) -> Any:
+    """Norms, biases and tables random too, so that none of them can be left out unnoticed."""
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "norm" in name and name.endswith("weight"):
+                value.uniform_(0.5, 1.5)
+            elif name.endswith("bias"):
+                value.normal_(0, 0.2)
+            elif "position" in name or "newline" in name or "class_embedding" in name:
+                value.normal_(0, 0.3)
+            elif "lambda" in name or "layer_scale" in name:
+                value.uniform_(0.3, 1.0)
+    return model
+
+
+def save(
+    folder: Path,
+    config: Any,
+    extra_tokens: list[str],
+    processor: dict[str, Any],
+    marker: str,
+    *,
+    template: str | None = TEMPLATE,
+    model_class: Any = transformers.AutoModelForImageTextToText,
+    processor_class: str = "",
+    **processor_options: Any,
+) -> Tiny:
+    """Write config, safetensors, tokenizer, image processor and chat template."""
+    torch.manual_seed(0)
+    config._attn_implementation = "eager"
+    model = randomize(model_class.from_config(config).float().eval())
+    model.save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=words(extra_tokens), bos_token="<|im_start|>", eos_token="<|im_end|>",
+        extra_special_tokens={"image_token": marker},
+    ).save_pretrained(folder)  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    options = {"processor_class": processor_class, **processor_options}
+    (folder / "processor_config.json").write_text(json.dumps(options))
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template.replace("IMAGE", marker))
+    return Tiny(folder, model)
+
+
+def smolvlm(folder: Path, factor: int = 2, kind: str = "smolvlm") -> Tiny:
+    """SmolVLM or Idefics3: tiles of 48 pixels in patches of 8, 3 heads of 20."""
+    extra = ["<image>", "<fake_token_around_image>", "<global-img>"]
+    extra += [f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)]
+    classes = {"smolvlm": transformers.SmolVLMConfig, "idefics3": transformers.Idefics3Config}
+    config = classes[kind](
+        text_config={"model_type": "llama", "vocab_size": VOCAB + len(extra), **TEXT},
+        vision_config={
+            "hidden_size": 60, "intermediate_size": 80, "num_hidden_layers": 2,
+            "num_attention_heads": 3, "image_size": 48, "patch_size": 8,
+            "initializer_range": 0.3,
+        },
+        scale_factor=factor,
+        image_token_id=VOCAB,
+        tie_word_embeddings=False,
+        pad_token_id=None,
+    )  # fmt: skip
+    processor = {
+        "do_convert_rgb": True, "do_image_splitting": True, "do_normalize": True, "do_pad": True,
+        "do_rescale": True, "do_resize": True, "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5], "resample": 1, "rescale_factor": 1 / 255,
+        "max_image_size": {"longest_edge": 48}, "size": {"longest_edge": 144},
+        "image_processor_type": "SmolVLMImageProcessor" if kind == "smolvlm" else "Idefics3ImageProcessor",
+    }  # fmt: skip
+    name = "SmolVLMProcessor" if kind == "smolvlm" else "Idefics3Processor"
+    return save(folder, config, extra, processor, "<image>", processor_class=name,
+                image_seq_len=(48 // 8 // factor) ** 2)  # fmt: skip

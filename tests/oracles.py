@@ -1,0 +1,47 @@
+"""A corner where torchvision can be imported beside a CPU build of torch.
+
+transformers' processors of vision-language models want torchvision. The registry's build of it is
+made for CUDA and fails to import beside a CPU torch, because two operators are missing; declaring
+them is enough for everything the processors do. It lives in a folder of its own, and only child
+processes see it, so that the tests run as a user's machine would.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import missing
+
+FOLDER = Path(sys.prefix) / "oracles"
+ROOT = Path(__file__).parent.parent
+
+
+def declare_operators() -> None:
+    """Must run before torchvision is imported."""
+    import torch
+
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    globals()["_library"] = library  # it must outlive the import
+
+
+def run(module: str, *arguments: str | Path, oracles: bool = True) -> str:
+    """``python -m module arguments`` with the oracles importable: its standard output.
+
+    Raises:
+        AssertionError: it failed; the message holds its stderr.
+    """
+    if oracles and not (FOLDER / "torchvision").is_dir():
+        missing("torchvision under the environment's folder `oracles` (make test installs it)")
+    path = [str(ROOT), *([str(FOLDER)] if oracles else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        capture_output=True, text=True, timeout=300, check=False, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
