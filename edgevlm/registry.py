@@ -122,6 +122,13 @@ FAMILIES = Registry(
         "smolvlm": Entry(
             "edgevlm.export.models.smolvlm:FAMILY", "SmolVLM, SmolVLM2", "transformers"
         ),
+        "llava_onevision": Entry(
+            "edgevlm.export.models.llava_onevision:FAMILY", "LLaVA-OneVision", "transformers"
+        ),
+        "internvl": Entry(
+            "edgevlm.export.models.internvl:FAMILY", "InternVL 2.5 and 3 (-hf)", "transformers"
+        ),
+        "qwen2_vl": Entry("edgevlm.export.models.qwen2_vl:FAMILY", "Qwen2-VL", "transformers"),
         "idefics3": Entry("edgevlm.export.models.smolvlm:IDEFICS3", "Idefics3", "transformers"),
     },
 )

@@ -115,7 +115,7 @@ class VlmFamily:
         Raises:
             CheckpointError: the tokenizer has no such token.
         """
-        token_id = int(config["image_token_id"])
+        token_id = int(config.get("image_token_id", config.get("image_token_index", -1)))
         text = checkpoint.tokenizer.id_to_token(token_id)
         if text is None:
             raise CheckpointError(

@@ -83,7 +83,7 @@ class VisionEncoder:
         self._graph: Graph = backend.load(bundle.path(manifest.graphs["vision"].file))
         self._rule = manifest.prompt.labels if manifest.prompt else None
         self._names: list[str] = bundle.read_json(self._rule.file) if self._rule else []
-        newline = manifest.weights.get("image_newline")
+        newline = manifest.weights.get("vision.image_newline")
         self._newline = None if newline is None else np.array(bundle.array(newline.values))
 
     def encode(self, image_rgb: UInt8, among: int = 1) -> Encoded:

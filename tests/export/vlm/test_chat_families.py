@@ -17,6 +17,9 @@ from tests.export.vlm import conversations, tiny
 FAMILIES: dict[str, Callable[[Path], tiny.Tiny]] = {
     "smolvlm": tiny.smolvlm,
     "idefics3": lambda folder: tiny.smolvlm(folder, 3, "idefics3"),
+    "llava_onevision": tiny.llava_onevision,
+    "internvl": tiny.internvl,
+    "qwen2_vl": tiny.qwen2_vl,
 }
 CASES = ("wide", "tall", "photo", "small", "two pictures", "several turns", "text only")
 

@@ -77,6 +77,7 @@ def save(
     template: str | None = TEMPLATE,
     model_class: Any = transformers.AutoModelForImageTextToText,
     processor_class: str = "",
+    named: dict[str, str] | None = None,
     **processor_options: Any,
 ) -> Tiny:
     """Write config, safetensors, tokenizer, image processor and chat template."""
@@ -86,7 +87,7 @@ def save(
     model.save_pretrained(folder)
     PreTrainedTokenizerFast(
         tokenizer_object=words(extra_tokens), bos_token="<|im_start|>", eos_token="<|im_end|>",
-        extra_special_tokens={"image_token": marker},
+        extra_special_tokens={"image_token": marker, **(named or {})},
     ).save_pretrained(folder)  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     options = {"processor_class": processor_class, **processor_options}
@@ -123,3 +124,87 @@ def smolvlm(folder: Path, factor: int = 2, kind: str = "smolvlm") -> Tiny:
     name = "SmolVLMProcessor" if kind == "smolvlm" else "Idefics3Processor"
     return save(folder, config, extra, processor, "<image>", processor_class=name,
                 image_seq_len=(48 // 8 // factor) ** 2)  # fmt: skip
+
+
+def llava_onevision(folder: Path) -> Tiny:
+    """LLaVA-OneVision: Qwen2, SigLIP on tiles of 48 pixels in patches of 8, up to 2 tiles' rows."""
+    extra = ["<image>", "<video>"]
+    config = transformers.LlavaOnevisionConfig(
+        text_config={"model_type": "qwen2", "vocab_size": VOCAB + len(extra) + 7, **TEXT},
+        vision_config={
+            "model_type": "siglip_vision_model", "hidden_size": 60, "intermediate_size": 80,
+            "num_hidden_layers": 3, "num_attention_heads": 3, "image_size": 48, "patch_size": 8,
+            "vision_use_head": False,
+        },
+        image_token_index=VOCAB,
+        video_token_index=VOCAB + 1,
+        image_grid_pinpoints=[[48, 96], [96, 48], [96, 96], [48, 144], [144, 48], [144, 144]],
+        vision_aspect_ratio="anyres_max_2",
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    processor = {
+        "do_convert_rgb": True, "do_normalize": True, "do_pad": True, "do_rescale": True,
+        "do_resize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+        "resample": 3, "rescale_factor": 1 / 255, "size": {"height": 48, "width": 48},
+        "image_grid_pinpoints": config.image_grid_pinpoints,
+        "image_processor_type": "LlavaOnevisionImageProcessor",
+    }  # fmt: skip
+    return save(folder, config, extra, processor, "<image>",
+                processor_class="LlavaOnevisionProcessor", num_image_tokens=36,
+                vision_feature_select_strategy="full", vision_aspect_ratio="anyres_max_2")  # fmt: skip
+
+
+def internvl(folder: Path) -> Tiny:
+    """InternVL: Qwen2, InternViT with a class token on tiles of 48 pixels, and a thumbnail."""
+    extra = ["<img>", "</img>", "<IMG_CONTEXT>", "<video>"]
+    config = transformers.InternVLConfig(
+        text_config={"model_type": "qwen2", "vocab_size": VOCAB + len(extra), **TEXT},
+        vision_config={
+            "hidden_size": 60, "intermediate_size": 80, "num_hidden_layers": 2,
+            "num_attention_heads": 3, "image_size": [48, 48], "patch_size": [8, 8],
+            "attention_bias": True, "use_absolute_position_embeddings": True,
+            "layer_scale_init_value": 0.1,
+        },
+        image_token_id=VOCAB + 2,
+        downsample_ratio=0.5,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    processor = {
+        "crop_to_patches": True, "do_convert_rgb": True, "do_normalize": True, "do_rescale": True,
+        "do_resize": True, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
+        "max_patches": 6, "min_patches": 1, "resample": 3, "rescale_factor": 1 / 255,
+        "size": {"height": 48, "width": 48}, "image_processor_type": "GotOcr2ImageProcessor",
+    }  # fmt: skip
+    return save(folder, config, extra, processor, "<IMG_CONTEXT>",
+                processor_class="InternVLProcessor", image_seq_length=9,
+                named={"start_image_token": "<img>", "end_image_token": "</img>",
+                       "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"})  # fmt: skip
+
+
+def qwen2_vl(folder: Path) -> Tiny:
+    """Qwen2-VL: native resolution, patches of 14 pixels in groups of four, rows and columns."""
+    extra = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>"]
+    config = transformers.Qwen2VLConfig(
+        text_config={
+            "vocab_size": VOCAB + len(extra), **TEXT, "head_dim": None,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
+                                "mrope_section": [2, 3, 3]},
+        },
+        vision_config={
+            "depth": 2, "embed_dim": 60, "hidden_size": 64, "num_heads": 3, "mlp_ratio": 2,
+            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        },
+        vision_start_token_id=VOCAB, image_token_id=VOCAB + 1, vision_end_token_id=VOCAB + 2,
+        video_token_id=VOCAB + 3, tie_word_embeddings=False,
+    )  # fmt: skip
+    processor = {
+        "do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711], "min_pixels": 3136,
+        "max_pixels": 28 * 28 * 24, "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
+        "resample": 3, "rescale_factor": 1 / 255,
+        "image_processor_type": "Qwen2VLImageProcessor",
+    }  # fmt: skip
+    return save(folder, config, extra, processor, "<|image_pad|>",
+                template=TEMPLATE.replace("IMAGE", "<|vision_start|>IMAGE<|vision_end|>"),
+                processor_class="Qwen2VLProcessor")  # fmt: skip
