@@ -129,6 +129,10 @@ FAMILIES = Registry(
             "edgevlm.export.models.internvl:FAMILY", "InternVL 2.5 and 3 (-hf)", "transformers"
         ),
         "qwen2_vl": Entry("edgevlm.export.models.qwen2_vl:FAMILY", "Qwen2-VL", "transformers"),
+        "qwen2_5_vl": Entry(
+            "edgevlm.export.models.qwen2_5_vl:FAMILY", "Qwen2.5-VL", "transformers"
+        ),
+        "qwen3_vl": Entry("edgevlm.export.models.qwen3_vl:FAMILY", "Qwen3-VL", "transformers"),
         "idefics3": Entry("edgevlm.export.models.smolvlm:IDEFICS3", "Idefics3", "transformers"),
     },
 )

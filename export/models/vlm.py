@@ -203,7 +203,12 @@ def finish(
         outputs: output name -> the value it takes, and its shape.
         writers: that wrote the graph.
     """
-    meanings = {"visual_tokens": "rows for the decoder", "features": "of the encoder"}
+    meanings = {
+        "visual_tokens": "rows for the decoder",
+        "features": "of the encoder",
+        "merged": "the same rows in the encoder's own order, for the certificate",
+        "deepstack": "added behind the first decoder layers",
+    }
     for name, (value, shape) in outputs.items():
         graph.node("Identity", [value], name, outputs=[name])
         graph.output(name, "float32", shape, meanings.get(name, ""))

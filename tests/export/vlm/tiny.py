@@ -208,3 +208,65 @@ def qwen2_vl(folder: Path) -> Tiny:
     return save(folder, config, extra, processor, "<|image_pad|>",
                 template=TEMPLATE.replace("IMAGE", "<|vision_start|>IMAGE<|vision_end|>"),
                 processor_class="Qwen2VLProcessor")  # fmt: skip
+
+
+def qwen2_5_vl(folder: Path) -> Tiny:
+    """Qwen2.5-VL: windows of 4 by 4 patches, every other block over the whole picture."""
+    extra = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>"]
+    config = transformers.Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": VOCAB + len(extra), **TEXT, "head_dim": None,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
+                                "mrope_section": [2, 3, 3]},
+        },
+        vision_config={
+            "depth": 3, "hidden_size": 60, "out_hidden_size": 64, "num_heads": 3,
+            "intermediate_size": 80, "patch_size": 14, "spatial_merge_size": 2,
+            "temporal_patch_size": 2, "window_size": 56, "fullatt_block_indexes": [1],
+        },
+        vision_start_token_id=VOCAB, image_token_id=VOCAB + 1, vision_end_token_id=VOCAB + 2,
+        video_token_id=VOCAB + 3, tie_word_embeddings=False,
+    )  # fmt: skip
+    return save(folder, config, extra, qwen_processor(14), "<|image_pad|>",
+                template=TEMPLATE.replace("IMAGE", "<|vision_start|>IMAGE<|vision_end|>"),
+                processor_class="Qwen2_5_VLProcessor")  # fmt: skip
+
+
+def qwen3_vl(folder: Path) -> Tiny:
+    """Qwen3-VL: a 5 by 5 position table, and deepstack from the first two of three blocks."""
+    extra = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>"]
+    text = {k: v for k, v in TEXT.items() if k != "tie_word_embeddings"}
+    config = transformers.Qwen3VLConfig(
+        text_config={
+            "vocab_size": VOCAB + len(extra), **text, "num_hidden_layers": 3,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
+                                "mrope_section": [2, 3, 3], "mrope_interleaved": True},
+        },
+        vision_config={
+            "depth": 3, "hidden_size": 60, "out_hidden_size": 64, "num_heads": 3,
+            "intermediate_size": 80, "patch_size": 16, "spatial_merge_size": 2,
+            "temporal_patch_size": 2, "num_position_embeddings": 25,
+            "deepstack_visual_indexes": [0, 1],
+        },
+        vision_start_token_id=VOCAB, image_token_id=VOCAB + 1, vision_end_token_id=VOCAB + 2,
+        video_token_id=VOCAB + 3, tie_word_embeddings=False,
+    )  # fmt: skip
+    return save(folder, config, extra, qwen_processor(16, 0.5), "<|image_pad|>",
+                template=TEMPLATE.replace("IMAGE", "<|vision_start|>IMAGE<|vision_end|>"),
+                processor_class="Qwen3VLProcessor",
+                named={"vision_start_token": "<|vision_start|>",
+                       "vision_end_token": "<|vision_end|>", "video_token": "<|video_pad|>"})  # fmt: skip
+
+
+def qwen_processor(patch: int, grey: float | None = None) -> dict[str, Any]:
+    """A native-resolution image processor with a budget of 24 merged tokens."""
+    mean = [grey] * 3 if grey else [0.48145466, 0.4578275, 0.40821073]
+    std = [grey] * 3 if grey else [0.26862954, 0.26130258, 0.27577711]
+    side = 2 * patch
+    return {
+        "do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True,
+        "image_mean": mean, "image_std": std,
+        "size": {"shortest_edge": side * side * 4, "longest_edge": side * side * 24},
+        "patch_size": patch, "temporal_patch_size": 2, "merge_size": 2, "resample": 3,
+        "rescale_factor": 1 / 255, "image_processor_type": "Qwen2VLImageProcessor",
+    }  # fmt: skip
