@@ -119,6 +119,9 @@ FAMILIES = Registry(
         "llama": Entry("edgevlm.export.models.llama:FAMILY", "Llama, SmolLM2 (text)"),
         "qwen2": Entry("edgevlm.export.models.qwen2:FAMILY", "Qwen2, Qwen2.5 (text)"),
         "qwen3": Entry("edgevlm.export.models.qwen3:FAMILY", "Qwen3 (text)"),
+        "gemma": Entry("edgevlm.export.models.gemma:GEMMA", "Gemma (text)"),
+        "gemma2": Entry("edgevlm.export.models.gemma:GEMMA2", "Gemma 2 (text)"),
+        "gemma3_text": Entry("edgevlm.export.models.gemma:GEMMA3", "Gemma 3 (text)"),
         "smolvlm": Entry(
             "edgevlm.export.models.smolvlm:FAMILY", "SmolVLM, SmolVLM2", "transformers"
         ),

@@ -14,7 +14,8 @@ import numpy as np
 from edgevlm.export.decoder.writing import DecoderWriter
 from edgevlm.export.graph import MS
 
-HEAD_STEP = 16
+HEAD_STEP = 16  # of heads that the operator rotates
+HEAD_STEP_AT_ALL = 8
 
 
 def attention(w: DecoderWriter, layer: int, x: str) -> str:

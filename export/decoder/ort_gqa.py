@@ -35,7 +35,8 @@ import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.manifest import GraphEntry, WeightEntry
-from edgevlm.export.decoder.gqa import attention
+from edgevlm.errors import CheckpointError
+from edgevlm.export.decoder.gqa import HEAD_STEP_AT_ALL, attention
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.rope import rope_tables
 from edgevlm.export.decoder.weights import WeightSource
@@ -74,7 +75,14 @@ def lower(
 
     Returns:
         the graph, to be saved, and what the manifest says of it.
+
+    Raises:
+        CheckpointError: a head width that the operators do not take.
     """
+    if spec.head_dim % HEAD_STEP_AT_ALL:
+        raise CheckpointError(
+            f"head_dim {spec.head_dim}: {LOWERING} takes multiples of {HEAD_STEP_AT_ALL}"
+        )
     graph = GraphBuilder("decoder", data)
     writer = DecoderWriter(spec, source, plan, graph)
     _build(writer, capacity, progress)

@@ -27,6 +27,9 @@ class TextFamily:
         mlp_bias: likewise, of ``mlp_bias``.
         qk_norm: RMSNorm over each query and key head.
         head_dim: where the config does not say; None is ``hidden_size / num_attention_heads``.
+        activations: that the config may name, the default first.
+        activation_key: what the config calls it.
+        tied: whether the head is the embedding where the config does not say.
     """
 
     model_type: str
@@ -36,6 +39,9 @@ class TextFamily:
     mlp_bias: bool | None = None
     qk_norm: bool = False
     head_dim: int | None = None
+    activations: tuple[str, ...] = ("silu",)
+    activation_key: str = "hidden_act"
+    tied: bool = False
 
     def gather(self, checkpoint: Checkpoint, options: ExportOptions) -> ModelParts:
         """Read a text checkpoint.
@@ -78,6 +84,10 @@ class TextFamily:
         """The decoder's weights under canonical names."""
         return checkpoint.view(*prefixes)
 
+    def more(self, config: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Further fields of the decoder's shape."""
+        return {}
+
     def spec(self, config: Mapping[str, Any]) -> DecoderSpec:
         """The decoder's shape from a parsed ``config.json``.
 
@@ -87,10 +97,11 @@ class TextFamily:
         """
         if config.get("use_sliding_window"):
             raise CheckpointError(f"{self.model_type}: sliding-window attention is not supported")
-        if config.get("hidden_act", "silu") != "silu":
+        activation = config.get(self.activation_key, self.activations[0])
+        if activation not in self.activations:
             raise CheckpointError(
-                f"{self.model_type}: activation {config['hidden_act']!r} is not supported, only "
-                "'silu'"
+                f"{self.model_type}: activation {activation!r} is not supported, only "
+                f"{', '.join(map(repr, self.activations))}"
             )
         attention_bias = bool(config.get("attention_bias", False))
         try:
@@ -109,13 +120,14 @@ class TextFamily:
                 norm_eps=float(config.get("rms_norm_eps", 1e-6)),
                 rope_theta=float(rope.get("rope_theta", 10000.0)),
                 rope_scaling=_scaling(self.model_type, rope),
-                tied_head=bool(config.get("tie_word_embeddings", False)),
+                tied_head=bool(config.get("tie_word_embeddings", self.tied)),
                 qkv_bias=attention_bias if self.qkv_bias is None else self.qkv_bias,
                 o_bias=attention_bias if self.o_bias is None else self.o_bias,
                 mlp_bias=bool(config.get("mlp_bias", False))
                 if self.mlp_bias is None
                 else self.mlp_bias,
                 qk_norm=self.qk_norm,
+                **self.more(config),
             )
         except KeyError as exc:
             raise CheckpointError(f"config.json of {self.model_type} lacks {exc}") from exc
@@ -126,6 +138,8 @@ class TextFamily:
 def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     """Rotary settings, from the new key ``rope_parameters`` or the old ones."""
     rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    if isinstance(rope.get("full_attention"), Mapping):  # one set for each kind of layer
+        rope = dict(rope["full_attention"])
     rope.setdefault("rope_theta", config.get("rope_theta", 10000.0))
     return rope
 

@@ -37,9 +37,7 @@ class LlavaOneVisionFamily(VlmFamily):
         "model.vision_tower.",
     )  # fmt: skip
     connector_prefixes: ClassVar[tuple[str, ...]] = ("", "model.")
-    reference_stages: ClassVar[Mapping[str, str]] = {
-        "visual_tokens": "model.multi_modal_projector"
-    }
+    reference_stages: ClassVar[Mapping[str, str]] = {"visual_tokens": "model.multi_modal_projector"}
 
     def image(
         self, checkpoint: Checkpoint, config: Mapping[str, Any], options: ExportOptions
@@ -101,7 +99,8 @@ class LlavaOneVisionFamily(VlmFamily):
             )
         layers, width = int(vision["num_hidden_layers"]), int(vision["hidden_size"])
         mean, std = normalisation(checkpoint.processor, "clip")
-        hidden, bias = int(config["text_config"]["hidden_size"]), config["multimodal_projector_bias"]
+        hidden = int(config["text_config"]["hidden_size"])
+        bias = bool(config["multimodal_projector_bias"])
 
         def build(graph: GraphBuilder, plan: PrecisionPlan) -> TowerOutputs:
             w = TowerWriter(graph, tower, plan)
@@ -120,8 +119,8 @@ class LlavaOneVisionFamily(VlmFamily):
             declare_tiles(graph, policy.tile)
             features = write_vit(w, spec)
             c = TowerWriter(graph, connector, plan)
-            names = [f"multi_modal_projector.linear_{n}" for n in (1, 2)]
-            tokens = mlp(c, features, *names, "gelu", "connector", bias=bool(bias))
+            first, second = (f"multi_modal_projector.linear_{n}" for n in (1, 2))
+            tokens = mlp(c, features, first, second, "gelu", "connector", bias=bias)
             outputs = {
                 "visual_tokens": (tokens, ("tiles", policy.side**2, hidden)),
                 "features": (features, ("tiles", policy.side**2, width)),

@@ -80,8 +80,7 @@ class Qwen2VLFamily(VlmFamily):
                 least_pixels=least,
                 most_pixels=most,
                 head_dim=width // heads,
-                **self.grid(vision),
-            ),
+            ).model_copy(update=self.grid(vision)),
             resample=resample(settings, "bicubic"),
             follows="Qwen2VLImageProcessorPil",
         )

@@ -41,7 +41,9 @@ class NumpyDecoder:
 
     def embed(self, token_ids: list[int]) -> Float32:
         """Embedding rows, float32 ``(tokens, hidden_size)``."""
-        return self._weight("embed_tokens.weight")[token_ids]
+        rows = self._weight("embed_tokens.weight")[token_ids]
+        scaled: Float32 = rows * np.float32(self._spec.embed_scale)
+        return scaled
 
     def forward(self, embeds: Float32) -> Float32:
         """Append ``embeds`` and give the logits at each of them.
@@ -55,15 +57,32 @@ class NumpyDecoder:
         spec, x = self._spec, embeds
         for i in range(spec.num_layers):
             base = f"layers.{i}"
-            x = x + self._attention(i, self._norm(x, f"{base}.input_layernorm"))
-            h = self._norm(x, f"{base}.post_attention_layernorm")
+            mixed = self._attention(i, self._norm(x, f"{base}.input_layernorm"))
+            before_mlp = "post_attention_layernorm"
+            if spec.sandwich_norms:
+                mixed = self._norm(mixed, f"{base}.post_attention_layernorm")
+                before_mlp = "pre_feedforward_layernorm"
+            x = x + mixed
+            h = self._norm(x, f"{base}.{before_mlp}")
             gate = self._linear(h, f"{base}.mlp.gate_proj", spec.mlp_bias)
             up = self._linear(h, f"{base}.mlp.up_proj", spec.mlp_bias)
-            with np.errstate(over="ignore"):
-                active = gate / (1 + np.exp(-gate)) * up
-            x = x + self._linear(active, f"{base}.mlp.down_proj", spec.mlp_bias)
+            active = self._active(gate) * up
+            out = self._linear(active, f"{base}.mlp.down_proj", spec.mlp_bias)
+            if spec.sandwich_norms:
+                out = self._norm(out, f"{base}.post_feedforward_layernorm")
+            x = x + out
         head = "embed_tokens" if spec.tied_head else "lm_head"
-        return self._linear(self._norm(x, "norm"), head)
+        logits = self._linear(self._norm(x, "norm"), head)
+        return _capped(logits, spec.logit_softcap)
+
+    def _active(self, x: Float32) -> Float32:
+        if self._spec.activation == "gelu_tanh":  # Hendrycks and Gimpel, 2016, section 2
+            inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)
+            curved: Float32 = np.float32(0.5) * x * (1 + np.tanh(inner))
+            return curved
+        with np.errstate(over="ignore"):
+            gated: Float32 = x / (1 + np.exp(-x))
+        return gated
 
     def _linear(self, x: Float32, name: str, bias: bool = False) -> Float32:
         y: Float32 = x @ self._weight(f"{name}.weight").T
@@ -88,23 +107,29 @@ class NumpyDecoder:
             q, k = self._norm(q, f"{base}.q_norm"), self._norm(k, f"{base}.k_norm")
         past = self._keys[i].shape[1]
         positions = np.arange(past, past + len(x))
-        k = np.concatenate([self._keys[i], self._rotate(k, positions)], axis=1)
+        k = np.concatenate([self._keys[i], self._rotate(k, positions, i)], axis=1)
         v = np.concatenate([self._values[i], v], axis=1)
         self._keys[i], self._values[i] = k, v
         group = spec.num_heads // spec.num_kv_heads
         k, v = np.repeat(k, group, axis=0), np.repeat(v, group, axis=0)
-        scores = self._rotate(q, positions) @ k.swapaxes(1, 2) / np.sqrt(np.float32(spec.head_dim))
-        future = np.arange(k.shape[1])[None, :] > positions[:, None]
-        scores = np.where(future, -np.inf, scores)
+        scale = np.float32(spec.attention_scale)
+        scores = self._rotate(q, positions, i) @ k.swapaxes(1, 2) * scale
+        scores = _capped(scores, spec.attention_softcap)
+        behind = positions[:, None] - np.arange(k.shape[1])[None, :]
+        hidden = behind < 0
+        if spec.sliding_window is not None and spec.slides(i):
+            hidden |= behind >= spec.sliding_window
+        scores = np.where(hidden, -np.inf, scores)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
         mixed = (weights.astype(np.float32) @ v).swapaxes(0, 1).reshape(len(x), -1)
         return self._linear(mixed, f"{base}.o_proj", spec.o_bias)
 
-    def _rotate(self, x: Float32, positions: Array) -> Float32:
-        half = self._spec.head_dim // 2
-        frequencies = self._spec.rope_theta ** (-np.arange(half, dtype=np.float64) / half)
-        scaling = self._spec.rope_scaling
+    def _rotate(self, x: Float32, positions: Array, layer: int) -> Float32:
+        half, spec = self._spec.head_dim // 2, self._spec
+        frequencies = spec.theta(layer) ** (-np.arange(half, dtype=np.float64) / half)
+        local = spec.slides(layer) and spec.local_rope_theta is not None
+        scaling = None if local else spec.rope_scaling
         if scaling is not None:
             slow = frequencies / scaling.factor
             if scaling.type == "linear":
@@ -118,3 +143,11 @@ class NumpyDecoder:
         cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         first, second = x[..., :half], x[..., half:]
         return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def _capped(x: Float32, cap: float | None) -> Float32:
+    """``cap * tanh(x / cap)``."""
+    if cap is None:
+        return x
+    bent: Float32 = np.float32(cap) * np.tanh(x / np.float32(cap))
+    return bent

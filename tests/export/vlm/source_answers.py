@@ -17,8 +17,6 @@ from tests.export.vlm import STEPS
 from tests.oracles import declare_operators
 
 
-
-
 def pil_backend(processor: Any) -> Any:
     """The same processor with the Pillow image processor of its family."""
     import transformers
@@ -52,8 +50,10 @@ def main(arguments: list[str]) -> None:
             text = case["text"]
         else:
             text = processor.apply_chat_template(case["messages"], add_generation_prompt=True)
-        inputs = processor(text=[text], images=[images] if images else None, return_tensors="pt",
-                           **({"add_special_tokens": False} if "messages" in case else {}))  # fmt: skip
+        special = {"add_special_tokens": False} if "messages" in case else {}
+        inputs = processor(
+            text=[text], images=[images] if images else None, return_tensors="pt", **special
+        )
         with torch.inference_mode():
             logits = model(**inputs).logits[0, -1]
             done = model.generate(

@@ -42,16 +42,12 @@ def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     FAMILIES[request.param](root / "checkpoint")
     exported = export(str(root / "checkpoint"), root / "bundle", ExportOptions())
     asked = conversations.write(root / "asked")
-    oracles.run(
-        "tests.export.vlm.source_answers", root / "checkpoint", asked, root / "source.npz"
-    )
+    oracles.run("tests.export.vlm.source_answers", root / "checkpoint", asked, root / "source.npz")
     oracles.run(
         "tests.export.vlm.bundle_answers", root / "bundle", asked, root / "bundle.npz",
         oracles=False,
     )  # fmt: skip
-    return Asked(
-        exported, dict(np.load(root / "source.npz")), dict(np.load(root / "bundle.npz"))
-    )
+    return Asked(exported, dict(np.load(root / "source.npz")), dict(np.load(root / "bundle.npz")))
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=CASES)

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.export.tiny import VOCAB, tokenizer
 
-SPECIAL = ["<|im_start|>", "<|im_end|>"]
+NAMES = {"smolvlm": "SmolVLM", "idefics3": "Idefics3"}
 TEXT = {
     "hidden_size": 64,
     "intermediate_size": 96,
@@ -119,10 +119,10 @@ def smolvlm(folder: Path, factor: int = 2, kind: str = "smolvlm") -> Tiny:
         "do_rescale": True, "do_resize": True, "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5], "resample": 1, "rescale_factor": 1 / 255,
         "max_image_size": {"longest_edge": 48}, "size": {"longest_edge": 144},
-        "image_processor_type": "SmolVLMImageProcessor" if kind == "smolvlm" else "Idefics3ImageProcessor",
+        "image_processor_type": f"{NAMES[kind]}ImageProcessor",
     }  # fmt: skip
-    name = "SmolVLMProcessor" if kind == "smolvlm" else "Idefics3Processor"
-    return save(folder, config, extra, processor, "<image>", processor_class=name,
+    return save(folder, config, extra, processor, "<image>",
+                processor_class=f"{NAMES[kind]}Processor",
                 image_seq_len=(48 // 8 // factor) ** 2)  # fmt: skip
 
 
@@ -151,7 +151,8 @@ def llava_onevision(folder: Path) -> Tiny:
     }  # fmt: skip
     return save(folder, config, extra, processor, "<image>",
                 processor_class="LlavaOnevisionProcessor", num_image_tokens=36,
-                vision_feature_select_strategy="full", vision_aspect_ratio="anyres_max_2")  # fmt: skip
+                vision_feature_select_strategy="full",
+                vision_aspect_ratio="anyres_max_2")  # fmt: skip
 
 
 def internvl(folder: Path) -> Tiny:
@@ -178,7 +179,8 @@ def internvl(folder: Path) -> Tiny:
     return save(folder, config, extra, processor, "<IMG_CONTEXT>",
                 processor_class="InternVLProcessor", image_seq_length=9,
                 named={"start_image_token": "<img>", "end_image_token": "</img>",
-                       "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"})  # fmt: skip
+                       "context_image_token": "<IMG_CONTEXT>",
+                       "video_token": "<video>"})  # fmt: skip
 
 
 def qwen2_vl(folder: Path) -> Tiny:
@@ -255,7 +257,8 @@ def qwen3_vl(folder: Path) -> Tiny:
                 template=TEMPLATE.replace("IMAGE", "<|vision_start|>IMAGE<|vision_end|>"),
                 processor_class="Qwen3VLProcessor",
                 named={"vision_start_token": "<|vision_start|>",
-                       "vision_end_token": "<|vision_end|>", "video_token": "<|video_pad|>"})  # fmt: skip
+                       "vision_end_token": "<|vision_end|>",
+                       "video_token": "<|video_pad|>"})  # fmt: skip
 
 
 def qwen_processor(patch: int, grey: float | None = None) -> dict[str, Any]:
