@@ -131,6 +131,9 @@ FAMILIES = Registry(
         "internvl": Entry(
             "edgevlm.export.models.internvl:FAMILY", "InternVL 2.5 and 3 (-hf)", "transformers"
         ),
+        "paligemma": Entry(
+            "edgevlm.export.models.paligemma:FAMILY", "PaliGemma, PaliGemma 2", "transformers"
+        ),
         "qwen2_vl": Entry("edgevlm.export.models.qwen2_vl:FAMILY", "Qwen2-VL", "transformers"),
         "qwen2_5_vl": Entry(
             "edgevlm.export.models.qwen2_5_vl:FAMILY", "Qwen2.5-VL", "transformers"

@@ -31,7 +31,7 @@ def attention(w: DecoderWriter, layer: int, x: str) -> str:
     tables = list(rope_names(w, layer)) if fused else []
     past = [f"past_key_values.{layer}.{p}" for p in ("key", "value")]
     special: dict[str, object] = {}
-    if spec.slides(layer):
+    if spec.slides(layer) and not spec.prefix_attention:
         special["local_window_size"] = spec.sliding_window
     if spec.attention_softcap is not None:
         special["softcap"] = spec.attention_softcap

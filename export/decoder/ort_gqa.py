@@ -35,7 +35,7 @@ import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.manifest import GraphEntry, WeightEntry
-from edgevlm.errors import CheckpointError
+from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.decoder.gqa import HEAD_STEP_AT_ALL, attention
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.rope import rope_tables
@@ -78,10 +78,17 @@ def lower(
 
     Raises:
         CheckpointError: a head width that the operators do not take.
+        ConfigError: a capacity over the sliding window of a model with prefix attention.
     """
     if spec.head_dim % HEAD_STEP_AT_ALL:
         raise CheckpointError(
             f"head_dim {spec.head_dim}: {LOWERING} takes multiples of {HEAD_STEP_AT_ALL}"
+        )
+    window = spec.sliding_window if spec.sliding_layers else None
+    if spec.prefix_attention and window is not None and capacity > window:
+        raise ConfigError(
+            f"--max-context {capacity}: a prompt that sees itself in both directions cannot be "
+            f"longer than the sliding window of {window}"
         )
     graph = GraphBuilder("decoder", data)
     writer = DecoderWriter(spec, source, plan, graph)

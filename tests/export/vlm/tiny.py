@@ -273,3 +273,28 @@ def qwen_processor(patch: int, grey: float | None = None) -> dict[str, Any]:
         "patch_size": patch, "temporal_patch_size": 2, "merge_size": 2, "resample": 3,
         "rescale_factor": 1 / 255, "image_processor_type": "Qwen2VLImageProcessor",
     }  # fmt: skip
+
+
+def paligemma(folder: Path, text: str = "gemma") -> Tiny:
+    """PaliGemma: SigLIP on 40 pixels in patches of 8, Gemma."""
+    more = {"gemma2": {"sliding_window": 4096, "query_pre_attn_scalar": 16}}
+    size = {"hidden_size": 64, "pad_token_id": 0, "tie_word_embeddings": True}
+    config = transformers.PaliGemmaConfig(
+        text_config={"model_type": text, "vocab_size": VOCAB + 1, **TEXT, **size,
+                     **more.get(text, {})},
+        vision_config={
+            "model_type": "siglip_vision_model", "hidden_size": 60, "intermediate_size": 80,
+            "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 40, "patch_size": 8,
+            "projection_dim": 64, "vision_use_head": False,
+        },
+        image_token_index=VOCAB, hidden_size=64, projection_dim=64,
+        eos_token_id=1, bos_token_id=0,
+    )  # fmt: skip
+    processor = {
+        "do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True,
+        "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 3,
+        "rescale_factor": 1 / 255, "size": {"height": 40, "width": 40}, "image_seq_length": 25,
+        "image_processor_type": "SiglipImageProcessor",
+    }  # fmt: skip
+    return save(folder, config, ["<image>"], processor, "<image>", template=None,
+                processor_class="PaliGemmaProcessor")  # fmt: skip
