@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevlm.bundle.manifest import PromptSpec
-from edgevlm.errors import CheckpointError
+from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.checkpoint import Checkpoint, compiled
 from edgevlm.export.gguf_file import GgufFile
 from edgevlm.export.model_parts import ExportOptions, ModelParts
@@ -68,6 +68,8 @@ def gather_gguf(path: Path, options: ExportOptions) -> ModelParts:
         ConfigError: an option that is about pictures.
     """
     refuse_vision_options(options)
+    if options.adapter is not None:
+        raise ConfigError(f"--adapter {options.adapter}: adapters go onto checkpoint folders")
     file = GgufFile(path)
     template = file.metadata.get("tokenizer.chat_template")
     eos, bos = (file.metadata.get(f"tokenizer.ggml.{end}_token_id") for end in ("eos", "bos"))

@@ -21,6 +21,17 @@ def command(
     compressor: Annotated[Optional[str], typer.Option(help="NAME[:k=v,...]")] = None,  # noqa: UP045
     image_size: Annotated[Optional[int], typer.Option(help="pixels")] = None,  # noqa: UP045
     max_context: Annotated[Optional[int], typer.Option(help="tokens in the KV cache")] = None,  # noqa: UP045
+    adapter: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="folder of a peft LoRA adapter to merge"),
+    ] = None,
+    check_images: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="folder of pictures whose parity is measured too"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="keep finished stages, and take an earlier try's")
+    ] = False,
     allow_drift: Annotated[
         bool, typer.Option("--allow-drift", help="write it even below a parity gate")
     ] = False,
@@ -40,6 +51,9 @@ def command(
         compressor=compressor,
         image_size=image_size,
         max_context=max_context,
+        adapter=adapter,
+        check_images=check_images,
+        resume=resume,
         allow_drift=allow_drift,
         force=force,
     )

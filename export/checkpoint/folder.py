@@ -12,6 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from edgevlm.errors import CheckpointError
+from edgevlm.export.checkpoint.adapter import AdaptedTensors
 from edgevlm.export.checkpoint.files import read_json, read_text, reason
 from edgevlm.export.checkpoint.tensors import StoredTensors, Tensors, View
 from edgevlm.tensors import Float32
@@ -56,12 +57,17 @@ class Checkpoint:
     @cached_property
     def tensors(self) -> Tensors:
         """Every tensor under its stored name, an adapter merged."""
-        return self._stored
+        return self._stored if self._adapted is None else self._adapted
+
+    @cached_property
+    def _adapted(self) -> AdaptedTensors | None:
+        return None if self.adapter is None else AdaptedTensors(self._stored, self.adapter)
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
         """What the source hash covers."""
-        return tuple(self._stored.files)
+        adapter = () if self._adapted is None else (self._adapted.path,)
+        return (*self._stored.files, *adapter)
 
     def view(
         self, *prefixes: str, transform: Callable[[str, Float32], Float32] | None = None

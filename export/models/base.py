@@ -167,6 +167,7 @@ def refuse_vision_options(options: ExportOptions) -> None:
         "--tokens": options.tokens,
         "--image-size": options.image_size,
         "--compressor": options.compressor,
+        "--check-images": options.check_images,
     }
     if odd := [flag for flag, value in chosen.items() if value is not None]:
         raise ConfigError(f"{', '.join(odd)}: this model takes text only")

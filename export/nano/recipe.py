@@ -42,6 +42,9 @@ def gather(options: ExportOptions) -> ModelParts:
         CheckpointError: a package is missing, or holds another file than the pinned one.
         ConfigError: an image size or token count that the encoder cannot give.
     """
+    for flag, value in (("--adapter", options.adapter), ("--check-images", options.check_images)):
+        if value is not None:
+            raise ConfigError(f"{flag} {value}: nano is built in and takes neither")
     size = IMAGE_SIZE if options.image_size is None else options.image_size
     if size % efficientnet.STRIDE or not 64 <= size <= 1024:
         raise ConfigError(
