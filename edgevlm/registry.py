@@ -131,6 +131,7 @@ FAMILIES = Registry(
         "internvl": Entry(
             "edgevlm.export.models.internvl:FAMILY", "InternVL 2.5 and 3 (-hf)", "transformers"
         ),
+        "fast_vlm": Entry("edgevlm.export.models.fast_vlm:FAMILY", "FastVLM", "transformers, timm"),
         "paligemma": Entry(
             "edgevlm.export.models.paligemma:FAMILY", "PaliGemma, PaliGemma 2", "transformers"
         ),

@@ -1,4 +1,4 @@
-"""A corner where torchvision can be imported beside a CPU build of torch.
+"""A corner where torchvision and timm can be imported beside a CPU build of torch.
 
 transformers' processors of vision-language models want torchvision. The registry's build of it is
 made for CUDA and fails to import beside a CPU torch, because two operators are missing; declaring
@@ -19,29 +19,27 @@ FOLDER = Path(sys.prefix) / "oracles"
 ROOT = Path(__file__).parent.parent
 
 
-def declare_operators() -> None:
-    """Must run before torchvision is imported."""
-    import torch
+def search_path() -> str:
+    """PYTHONPATH under which torchvision and timm can be imported.
 
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    globals()["_library"] = library  # it must outlive the import
+    Skips the test where they are not installed.
+    """
+    if not (FOLDER / "torchvision").is_dir():
+        missing("torchvision is not in the environment's folder `oracles` (make test installs it)")
+    return os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "oracle_site", FOLDER)))
 
 
 def run(module: str, *arguments: str | Path, oracles: bool = True) -> str:
-    """``python -m module arguments`` with the oracles importable: its standard output.
+    """``python -m module arguments``, with the oracles or without: its standard output.
 
     Raises:
         AssertionError: it failed; the message holds its stderr.
     """
-    if oracles and not (FOLDER / "torchvision").is_dir():
-        missing("torchvision under the environment's folder `oracles` (make test installs it)")
-    path = [str(ROOT), *([str(FOLDER)] if oracles else [])]
+    path = search_path() if oracles else str(ROOT)
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         capture_output=True, text=True, timeout=300, check=False, cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from tests.export.vlm import STEPS
-from tests.oracles import declare_operators
 
 
 def pil_backend(processor: Any) -> Any:
@@ -32,7 +31,6 @@ def pil_backend(processor: Any) -> Any:
 
 def main(arguments: list[str]) -> None:
     """Write ids, logits and tokens of every conversation."""
-    declare_operators()
     warnings.simplefilter("ignore")
     import torch
     import transformers

@@ -14,7 +14,13 @@ from edgevlm.export.pipeline import Exported, export
 from tests import oracles
 from tests.export.vlm import conversations, tiny
 
-FAMILIES: dict[str, Callable[[Path], tiny.Tiny]] = {
+
+def fast_vlm(folder: Path, form: str) -> None:
+    """Made in a process that can import timm."""
+    oracles.run("tests.export.vlm.tiny", folder, form)
+
+
+FAMILIES: dict[str, Callable[[Path], object]] = {
     "smolvlm": tiny.smolvlm,
     "idefics3": lambda folder: tiny.smolvlm(folder, 3, "idefics3"),
     "llava_onevision": tiny.llava_onevision,
@@ -22,6 +28,8 @@ FAMILIES: dict[str, Callable[[Path], tiny.Tiny]] = {
     "qwen2_vl": tiny.qwen2_vl,
     "qwen2_5_vl": tiny.qwen2_5_vl,
     "qwen3_vl": tiny.qwen3_vl,
+    "fast_vlm": lambda folder: fast_vlm(folder, "branches"),
+    "fast_vlm folded": lambda folder: fast_vlm(folder, "folded"),
 }
 CASES = ("wide", "tall", "photo", "small", "two pictures", "several turns", "text only")
 
@@ -38,9 +46,12 @@ class Asked:
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     """Export one family and ask both sides."""
-    root = tmp_path_factory.mktemp(request.param)
-    FAMILIES[request.param](root / "checkpoint")
-    exported = export(str(root / "checkpoint"), root / "bundle", ExportOptions())
+    root = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param.startswith("fast_vlm"):  # its reference needs timm as well
+            patch.setenv("PYTHONPATH", oracles.search_path())
+        FAMILIES[request.param](root / "checkpoint")
+        exported = export(str(root / "checkpoint"), root / "bundle", ExportOptions())
     asked = conversations.write(root / "asked")
     oracles.run("tests.export.vlm.source_answers", root / "checkpoint", asked, root / "source.npz")
     oracles.run(

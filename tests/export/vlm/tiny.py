@@ -64,6 +64,11 @@ def randomize(model: Any) -> Any:
                 value.normal_(0, 0.3)
             elif "lambda" in name or "layer_scale" in name:
                 value.uniform_(0.3, 1.0)
+        for name, value in model.named_buffers():
+            if name.endswith("running_mean"):
+                value.normal_(0, 0.3)
+            elif name.endswith("running_var"):
+                value.uniform_(0.5, 2.0)
     return model
 
 
@@ -298,3 +303,36 @@ def paligemma(folder: Path, text: str = "gemma") -> Tiny:
     }  # fmt: skip
     return save(folder, config, ["<image>"], processor, "<image>", template=None,
                 processor_class="PaliGemmaProcessor")  # fmt: skip
+
+
+def fast_vlm(folder: Path, *, folded: bool = False) -> Tiny:
+    """FastVLM: five narrow stages of FastViT on 128 pixels, with or without training branches.
+
+    Needs timm: run this module as a script, with the oracles.
+    """
+    config = transformers.FastVlmConfig(
+        text_config={"model_type": "qwen2", "vocab_size": VOCAB + 1, **TEXT},
+        vision_config={
+            "model_type": "timm_wrapper", "architecture": "fastvit_mci3", "num_classes": 0,
+            "do_pooling": False, "global_pool": "", "hidden_size": 256,
+            "model_args": {"inference_mode": folded, "layers": [1, 2, 1, 1, 1],
+                           "embed_dims": [8, 16, 32, 64, 128], "mlp_ratios": [2] * 5},
+        },
+        image_token_index=VOCAB,
+    )  # fmt: skip
+    processor = {
+        "crop_size": {"height": 128, "width": 128}, "do_center_crop": True,
+        "do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True,
+        "image_mean": [0.0] * 3, "image_std": [1.0] * 3, "resample": 3,
+        "rescale_factor": 1 / 255, "size": {"shortest_edge": 128},
+        "image_processor_type": "CLIPImageProcessor",
+    }  # fmt: skip
+    return save(folder, config, ["<image>"], processor, "<image>",
+                processor_class="LlavaProcessor", patch_size=64, num_additional_image_tokens=0,
+                vision_feature_select_strategy="full")  # fmt: skip
+
+
+if __name__ == "__main__":
+    import sys
+
+    fast_vlm(Path(sys.argv[1]), folded=sys.argv[2] == "folded")
