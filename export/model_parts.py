@@ -117,6 +117,7 @@ class ModelParts:
         extra_files: further text files, by name inside the bundle.
         licenses: licence texts by file name, for ``LICENSES/``.
         sections: further sections of the manifest, by name.
+        parameters: weights in all parts together, for the estimate of disk and memory.
     """
 
     name: str
@@ -136,3 +137,4 @@ class ModelParts:
     extra_files: Mapping[str, str] = field(default_factory=dict)
     licenses: Mapping[str, str] = field(default_factory=dict)
     sections: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int = 0

@@ -27,6 +27,7 @@ from edgevlm.export.model_parts import (
     ModelParts,
     Reference,
 )
+from edgevlm.export.preflight import check_room, disk_bytes, memory_bytes
 from edgevlm.export.probe import GREEDY_STEPS, probe_texts
 from edgevlm.export.progress import Progress
 from edgevlm.export.reference.child import run_module
@@ -57,6 +58,7 @@ class Staging:
 
     Raises:
         ConfigError: options that do not fit the model.
+        ExportError: too little disk or memory for it.
     """
 
     def __init__(self, writer: BundleWriter, parts: ModelParts, options: ExportOptions) -> None:
@@ -70,6 +72,8 @@ class Staging:
         self._decoder = _decoder(parts, self._capacity)
         self._graphs: dict[str, GraphEntry] = {}
         self._weights: dict[str, WeightEntry] = {}
+        disk = disk_bytes(parts.parameters, self._plan.default)
+        check_room(writer.target, disk, memory_bytes(parts.parameters))
         self._hashes = source_hashes(parts)
         self._store = StageStore.open(options, parts.weight_files, self._hashes)
 

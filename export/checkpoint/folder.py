@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +63,11 @@ class Checkpoint:
     @cached_property
     def _adapted(self) -> AdaptedTensors | None:
         return None if self.adapter is None else AdaptedTensors(self._stored, self.adapter)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors together."""
+        return sum(math.prod(self._stored.shape(name)) for name in self._stored.names)
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
@@ -149,6 +155,17 @@ class Checkpoint:
         if found is None:
             raise CheckpointError(f"{self.folder}: the tokenizer has no token {text!r}")
         return int(found)
+
+    def named_token(self, key: str) -> str | None:
+        """A token that ``tokenizer_config.json`` has a name for, such as ``image_token``."""
+        named = self.tokenizer_config.get("extra_special_tokens")
+        for place in (self.tokenizer_config, named if isinstance(named, dict) else {}):
+            value = place.get(key)
+            if isinstance(value, dict):
+                value = value.get("content")
+            if isinstance(value, str):
+                return value
+        return None
 
     def bos_id(self) -> int | None:
         """The token that begins a text, if there is one."""

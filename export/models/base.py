@@ -78,6 +78,7 @@ class TextFamily:
             precision="fp32",
             weight_files=checkpoint.weight_files,
             licenses=checkpoint.licenses,
+            parameters=checkpoint.parameters,
         )
 
     def weights(self, checkpoint: Checkpoint, prefixes: tuple[str, ...]) -> View:

@@ -55,6 +55,11 @@ class VlmFamily:
         """
         config = full_config(checkpoint.folder)
         self.check_options(options)
+        if not checkpoint.processor:
+            raise CheckpointError(
+                f"{checkpoint.folder} has neither preprocessor_config.json nor an image processor "
+                "in processor_config.json; copy the one of the model it was tuned from"
+            )
         text = config["text_config"]
         language = FAMILIES.resolve(self.text_family(config))
         weights = language.weights(checkpoint, self.text_prefixes)
@@ -89,6 +94,7 @@ class VlmFamily:
                 check_images=options.check_images,
             ),
             licenses=checkpoint.licenses,
+            parameters=checkpoint.parameters,
         )
 
     def check_options(self, options: ExportOptions) -> None:
@@ -121,6 +127,13 @@ class VlmFamily:
             raise CheckpointError(
                 f"{checkpoint.folder}: config.json names the image token {token_id}, which the "
                 "tokenizer does not have"
+            )
+        named = checkpoint.named_token("image_token")
+        if named is not None and checkpoint.tokenizer.token_to_id(named) != token_id:
+            raise CheckpointError(
+                f"{checkpoint.folder}: the image token is {named!r} "
+                f"({checkpoint.tokenizer.token_to_id(named)}) for the processor and {text!r} "
+                f"({token_id}) for config.json: copy tokenizer and config from one model"
             )
         return str(text), token_id
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgevlm.errors import CheckpointError
 from edgevlm.export.towers.writer import Activation, TowerWriter
 from edgevlm.tensors import Float32
 
@@ -88,6 +89,7 @@ def write_vit(w: TowerWriter, spec: VitSpec, image: str = "image") -> str:
     kernel = w.source.get(f"{names.patch}.weight")
     bias_name = f"{names.patch}.bias"
     bias = w.source.get(bias_name) if w.source.has(bias_name) else None
+    _check(spec, kernel.shape)
     x = w.patches(image, kernel, bias, spec.mean, spec.std, "patches")
     if spec.prefix is not None:
         x = _with_prefix(w, x, spec.prefix)
@@ -99,6 +101,26 @@ def write_vit(w: TowerWriter, spec: VitSpec, image: str = "image") -> str:
     if names.post_norm is not None:
         x = _norm(w, spec, x, names.post_norm, "post_norm")
     return x
+
+
+def _check(spec: VitSpec, kernel: tuple[int, ...]) -> None:
+    """Hold what the configuration says against the weights.
+
+    Raises:
+        CheckpointError: they disagree.
+    """
+    side = spec.image_size // kernel[-1]
+    prefix = 0 if spec.prefix is None else len(spec.prefix)
+    wanted = (prefix + side * side, spec.hidden_size)
+    if kernel[0] != spec.hidden_size or spec.positions.shape != wanted:
+        raise CheckpointError(
+            f"the vision tower's patch kernel is {kernel} and its position table "
+            f"{spec.positions.shape}; the configuration makes the table {wanted}"
+        )
+    if spec.hidden_size % spec.heads:
+        raise CheckpointError(
+            f"the vision tower has {spec.heads} heads, no divisor of its width {spec.hidden_size}"
+        )
 
 
 def _with_prefix(w: TowerWriter, x: str, prefix: Float32) -> str:
