@@ -21,6 +21,7 @@ import numpy as np
 
 from edgevlm.bundle import Bundle, open_bundle
 from edgevlm.runtime.model.load import open_backend
+from edgevlm.runtime.model.vision import Segment
 from edgevlm.runtime.model.vlm import Vlm
 
 QUESTION = "What is the main thing in this picture?"
@@ -88,7 +89,7 @@ def score(model: Vlm, max_tokens: int = 24) -> list[tuple[Photograph, str, bool]
 def compare(bundle: Bundle) -> None:
     """Score labels alone, tokens alone, and both."""
     manifest = bundle.manifest
-    prompt = manifest.prompt
+    prompt = manifest.language.prompt
     silent = replace(bundle, manifest=manifest.model_copy(
         update={"prompt": prompt.model_copy(update={"labels": None})}))  # fmt: skip
     for title, opened, drop in (
@@ -109,8 +110,8 @@ def _drop_tokens(model: Vlm) -> None:
     assert encoder is not None
     encode = encoder.encode
 
-    def without(image_rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> object:
-        return replace(encode(image_rgb), tokens=np.zeros((0, 576), np.float32))
+    def without(image_rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], _n: int) -> object:
+        return replace(encode(image_rgb), segments=(Segment(np.zeros((0, 576), np.float32)),))
 
     encoder.encode = without  # type: ignore[method-assign, assignment]
 

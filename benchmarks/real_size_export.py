@@ -159,7 +159,8 @@ def watch(root: int, peaks: dict[str, int], done: threading.Event) -> None:
 
 def run(shape: str, precision: str, folder: Path) -> dict[str, Any]:
     """Export once and collect."""
-    target, peaks, done = folder / f"bundle-{precision}", {}, threading.Event()
+    target, done = folder / f"bundle-{precision}", threading.Event()
+    peaks: dict[str, int] = {}
     begun = time.perf_counter()
     command = [sys.executable, "-m", "edgevlm", "export", str(folder / "checkpoint"),
                "-o", str(target), "--precision", precision, "--allow-drift", "--json"]  # fmt: skip

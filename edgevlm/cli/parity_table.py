@@ -19,8 +19,9 @@ def parity_table(certificate: Certificate) -> Table:
         )
         for stage in backend.stages:
             figures = f"cosine {stage.cosine:.7f}, max error {stage.max_abs:.3g}"
-            gate = f"cosine >= {stage.gate_cosine}"
-            rows.append([name, stage.stage, stage.precision, figures, gate, _verdict(stage.passed)])
+            gate = "" if stage.gate_cosine is None else f"cosine >= {stage.gate_cosine}"
+            verdict = "" if stage.gate_cosine is None else _verdict(stage.passed)
+            rows.append([name, stage.stage, stage.precision, figures, gate, verdict])
         if backend.logits is not None:
             logits = backend.logits
             figures = f"max error {logits.max_abs:.3g}, KL {logits.kl_nats:.3g} nats"

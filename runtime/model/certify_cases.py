@@ -62,7 +62,8 @@ def _measure(bundle: Bundle, inference: Inference, case: ProbeCase) -> PicturePa
         raise BackendError(f"{case.folder.name}: the graphs give logits that are not finite")
     precision = bundle.manifest.graphs["decoder"].precision
     for name in HIDDEN:
-        stages.append(judge_stage(name, precision, case.load(f"stage.{name}"), hidden[name]))
+        reference = case.load(f"stage.{name}")
+        stages.append(judge_stage(name, precision, reference, hidden[name], gated=False))
     logits = judge_logits(precision, case.load("logits"), found[:LOGIT_POSITIONS])
     return PictureParity(
         picture=case.folder.name.removeprefix("check-"),

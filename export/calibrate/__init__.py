@@ -1,0 +1,1 @@
+"""Weights quantised with an eye on what flows through them."""
