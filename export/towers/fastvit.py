@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import TensorProto
 
 from edgevlm.export.towers.fastvit_fold import (
     Folded,
@@ -72,12 +71,7 @@ def write_fastvit(w: TowerWriter, spec: FastVitSpec, image: str = "image") -> st
 
 
 def _pixels(w: TowerWriter, spec: FastVitSpec, image: str) -> str:
-    g = w.graph
-    pixels = w.node("Cast", [image], "pixels", to=TensorProto.FLOAT)
-    scale = (1.0 / (255.0 * np.array(spec.std, np.float64))).astype(np.float32)
-    shift = (np.array(spec.mean, np.float64) / np.array(spec.std, np.float64)).astype(np.float32)
-    scaled = w.node("Mul", [pixels, g.constant("pixels.scale", scale)], "pixels")
-    normal = w.node("Sub", [scaled, g.constant("pixels.shift", shift)], "pixels")
+    normal = w.normalized(image, spec.mean, spec.std, "pixels")
     return w.node("Transpose", [normal], "pixels", perm=[0, 3, 1, 2])
 
 

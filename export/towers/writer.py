@@ -142,6 +142,17 @@ class TowerWriter:
         back = self.node("Transpose", [mixed], f"{place}/back", perm=[0, 2, 1, 3])
         return self.node("Reshape", [back, self.ints(0, 0, -1)], f"{place}/back")
 
+    def normalized(
+        self, image: str, mean: tuple[float, ...], std: tuple[float, ...], place: str
+    ) -> str:
+        """uint8 ``(..., 3)`` to ``(x / 255 - mean) / std``, float32."""
+        g = self.graph
+        pixels = self.node("Cast", [image], f"{place}/float", to=TensorProto.FLOAT)
+        scale = (1.0 / (255.0 * np.array(std, np.float64))).astype(np.float32)
+        shift = (np.array(mean, np.float64) / np.array(std, np.float64)).astype(np.float32)
+        scaled = self.node("Mul", [pixels, g.constant("pixels.scale", scale)], place)
+        return self.node("Sub", [scaled, g.constant("pixels.shift", shift)], place)
+
     def patches(
         self,
         image: str,
@@ -163,12 +174,7 @@ class TowerWriter:
             std: likewise.
             place: where the nodes sit.
         """
-        g = self.graph
-        pixels = self.node("Cast", [image], f"{place}/float", to=TensorProto.FLOAT)
-        scale = (1.0 / (255.0 * np.array(std, np.float64))).astype(np.float32)
-        shift = (np.array(mean, np.float64) / np.array(std, np.float64)).astype(np.float32)
-        scaled = self.node("Mul", [pixels, g.constant("pixels.scale", scale)], place)
-        normal = self.node("Sub", [scaled, g.constant("pixels.shift", shift)], place)
+        normal = self.normalized(image, mean, std, place)
         planes = self.node("Transpose", [normal], f"{place}/planes", perm=[0, 3, 1, 2])
         names = [self.tensor(f"{place.replace('/', '.')}.weight", kernel)]
         if bias is not None:
