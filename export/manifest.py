@@ -8,16 +8,8 @@ import importlib.metadata
 from edgevlm.bundle import Manifest
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.files import sha256_file
-from edgevlm.bundle.manifest import (
-    FileEntry,
-    GraphEntry,
-    KVLayout,
-    MemoryPlan,
-    ParitySummary,
-    Precision,
-    SourceModel,
-    WeightEntry,
-)
+from edgevlm.bundle.manifest import GraphEntry, KVLayout, Precision, WeightEntry
+from edgevlm.bundle.provenance import FileEntry, MemoryPlan, ParitySummary, SourceModel
 from edgevlm.export.model_parts import ModelParts
 
 

@@ -8,13 +8,8 @@ from typing import get_args
 from pydantic import ValidationError
 
 from edgevlm.bundle import BundleWriter, Manifest
-from edgevlm.bundle.manifest import (
-    FileEntry,
-    GraphEntry,
-    ParitySummary,
-    Precision,
-    WeightEntry,
-)
+from edgevlm.bundle.manifest import GraphEntry, Precision, WeightEntry
+from edgevlm.bundle.provenance import FileEntry, ParitySummary
 from edgevlm.errors import ConfigError, ExportError
 from edgevlm.export.checkpoint import reason
 from edgevlm.export.decoder.linear import PrecisionPlan

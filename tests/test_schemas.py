@@ -132,4 +132,4 @@ def test_the_manifest_of_nano_keeps_its_schema(nano: Bundle):
     manifest = json.loads((nano.root / "manifest.json").read_text("utf-8"))
     assert [error.message for error in checked.iter_errors(manifest)] == []
     assert not checked.is_valid(manifest | {"format_version": 2})
-    assert not checked.is_valid({k: v for k, v in manifest.items() if k != "kv"})
+    assert not checked.is_valid({k: v for k, v in manifest.items() if k != "memory"})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgevlm.bundle.manifest import FileEntry
+    from edgevlm.bundle.provenance import FileEntry
 
 
 def cache_folder() -> Path:

@@ -12,6 +12,8 @@ from pydantic import Field, model_validator
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.images import ImageSpec, Strict
+from edgevlm.bundle.provenance import FileEntry, MemoryPlan, ParitySummary, SourceModel
+from edgevlm.bundle.text import TextSpec
 from edgevlm.errors import ContractError
 from edgevlm.tensors import DTYPES, TensorSpec
 
@@ -19,13 +21,6 @@ FORMAT_VERSION: Literal[1] = 1
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 Dtype = Annotated[str, Field(pattern=f"^({'|'.join(DTYPES)})$")]
-
-
-class FileEntry(Strict):
-    """One file of the bundle, the manifest itself excepted."""
-
-    size: int = Field(ge=0, description="bytes")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class TensorEntry(Strict):
@@ -148,31 +143,6 @@ class KVLayout(Strict):
         return 2 * self.layers * self.kv_heads * self.head_dim * size
 
 
-class SourceModel(Strict):
-    """Where the weights came from."""
-
-    name: str
-    family: str
-    sha256: str = Field(description="over the weight files, in the order of their names")
-    license: str
-    parts: dict[str, str] = Field(default_factory=dict, description="file -> sha256")
-
-
-class MemoryPlan(Strict):
-    """Bytes that a loaded bundle needs."""
-
-    weights: int
-    kv_cache: int
-    embedding: int
-
-
-class ParitySummary(Strict):
-    """The verdict of ``parity.json``."""
-
-    passed: bool
-    degraded: tuple[str, ...] = ()
-
-
 class Language(NamedTuple):
     """What a language model needs besides its graphs."""
 
@@ -197,6 +167,7 @@ class Manifest(Strict):
     visual_tokens: VisualTokens | None = None
     prompt: PromptSpec | None = None
     kv: KVLayout | None = None
+    text: TextSpec | None = None
     memory: MemoryPlan
     parity: ParitySummary | None = None
     licenses: tuple[str, ...] = ()
@@ -211,6 +182,8 @@ class Manifest(Strict):
             raise ValueError("a decoder graph needs the sections decoder, prompt and kv")
         if ("vision" in self.graphs) != (self.image is not None):
             raise ValueError("a vision graph and an image specification go together")
+        if ("text" in self.graphs) != (self.text is not None):
+            raise ValueError("a text graph and the section text go together")
         named = {g.file for g in self.graphs.values()}
         for weight in self.weights.values():
             named |= {s.file for s in (weight.values, weight.scales, weight.zeros) if s}
@@ -230,8 +203,28 @@ class Manifest(Strict):
             ContractError: this bundle is an encoder.
         """
         if self.decoder is None or self.kv is None or self.prompt is None:
-            raise ContractError(f"{self.name} has no language model: it answers no questions")
+            raise ContractError(
+                f"{self.name} has no language model: it answers no questions; it can be asked to "
+                f"{', '.join(self.abilities) or 'do nothing'}"
+            )
         return Language(self.decoder, self.kv, self.prompt)
+
+    @property
+    def abilities(self) -> tuple[str, ...]:
+        """The methods of a loaded model that this bundle has the graphs for."""
+        vision, text = "vision" in self.graphs, self.text is not None
+        found = {
+            "ask": self.decoder is not None,
+            "encode": vision,
+            "encode_text": text,
+            "classify": text and self.gives("embedding"),
+        }
+        return tuple(name for name, there in found.items() if there)
+
+    def gives(self, output: str) -> bool:
+        """True if the vision graph has this output."""
+        graph = self.graphs.get("vision")
+        return graph is not None and any(t.name == output for t in graph.outputs)
 
     def canonical(self) -> bytes:
         """JSON with sorted keys and no spaces: what the bundle id hashes."""

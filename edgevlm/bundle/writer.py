@@ -11,7 +11,8 @@ from types import TracebackType
 
 from edgevlm.bundle.archive import pack
 from edgevlm.bundle.files import MANIFEST, fsync_tree, list_files, sha256_file
-from edgevlm.bundle.manifest import FileEntry, Manifest
+from edgevlm.bundle.manifest import Manifest
+from edgevlm.bundle.provenance import FileEntry
 from edgevlm.errors import BundleExists, ExportError
 
 
