@@ -38,7 +38,7 @@ class Encoded:
     """What one encoder pass gives.
 
     Args:
-        segments: visual rows in the language model's space.
+        segments: visual rows in the language model's space; empty without a language model.
         expansion: what stands for the picture in the prompt: texts, and numbers of segments.
         pixels: uint8 RGB ``(height, width, 3)`` as the encoder got them, tile by tile.
         outputs: every output of the graph by name, such as ``features``.
@@ -57,7 +57,15 @@ class Encoded:
 
     @property
     def tokens(self) -> Float32:
-        """All visual rows, float32 ``(count, hidden_size)``."""
+        """All visual rows, float32 ``(count, hidden_size)``.
+
+        Raises:
+            ContractError: the encoder is no part of a language model; see ``outputs``.
+        """
+        if not self.segments:
+            raise ContractError(
+                f"this encoder gives no visual tokens, but {', '.join(self.outputs)}: see outputs"
+            )
         rows: Float32 = np.concatenate([s.rows for s in self.segments])
         return rows
 
@@ -123,7 +131,9 @@ class VisionEncoder:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _segments(self, prepared: Prepared, outputs: dict[str, Array]) -> tuple[Segment, ...]:
-        tokens = outputs["visual_tokens"]
+        tokens = outputs.get("visual_tokens")
+        if tokens is None:
+            return ()
         if tokens.ndim == 2:
             return (Segment(tokens, outputs.get("deepstack"), prepared.token_grid),)
         parts = assemble(prepared, self._spec, tokens, self._newline)

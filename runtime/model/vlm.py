@@ -10,13 +10,16 @@ from typing import Any
 
 from edgevlm.answer import Answer
 from edgevlm.bundle import Bundle
+from edgevlm.bundle.abilities import require
 from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.decode import Budget, never
 from edgevlm.runtime.model.inference import Inference, Turn
 from edgevlm.runtime.model.messages import conversation
+from edgevlm.runtime.model.perception import Perception
 from edgevlm.runtime.model.sampling import SamplingOptions
 from edgevlm.runtime.model.vision import Encoded
+from edgevlm.tensors import Float32
 
 
 class Vlm:
@@ -32,7 +35,10 @@ class Vlm:
         self.backend = backend
         self._lock = threading.Lock()
         self._closed = False
-        self._inference = Inference(bundle, backend)
+        speaks = "decoder" in bundle.manifest.graphs
+        self._inference = Inference(bundle, backend) if speaks else None
+        shared = self._inference.vision if self._inference else None
+        self._perception = Perception(bundle, backend, shared)
 
     def ask(
         self,
@@ -65,19 +71,21 @@ class Vlm:
             cancelled: asked between tokens.
 
         Raises:
-            ContractError: arguments that do not fit, a closed model, or a second call at once.
+            ContractError: a bundle without a language model, arguments that do not fit, a closed
+                model, or a second call at once.
             ImageError: a picture that cannot be taken.
             ContextOverflow: the prompt does not fit the KV cache.
             BackendError: the engine failed.
         """
+        inference = self._speaking()
         turns = conversation(image, question, messages, system)
         budget = Budget(max_tokens=max_tokens, deadline_ns=deadline_ns, cancelled=cancelled)
         sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
         with self._alone():
             turn = Turn()
-            for _ in self._inference.tokens(turn, turns, sampling, budget):
+            for _ in inference.tokens(turn, turns, sampling, budget):
                 pass
-            return self._inference.answer(turn)
+            return inference.answer(turn)
 
     def stream(
         self,
@@ -95,23 +103,39 @@ class Vlm:
 
         The generator's return value is the whole ``Answer``.
         """
+        inference = self._speaking()
         turns = conversation(image, question, messages, system)
         sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
         budget = Budget(max_tokens=max_tokens)
-        return self._pieces(turns, sampling, budget)
+        return self._pieces(inference, turns, sampling, budget)
 
     def _pieces(
-        self, turns: list[Mapping[str, Any]], sampling: SamplingOptions, budget: Budget
+        self,
+        inference: Inference,
+        turns: list[Mapping[str, Any]],
+        sampling: SamplingOptions,
+        budget: Budget,
     ) -> Generator[str, None, Answer]:
         with self._alone():
             turn = Turn()
-            text = self._inference.text_stream()
-            for token in self._inference.tokens(turn, turns, sampling, budget):
+            text = inference.text_stream()
+            for token in inference.tokens(turn, turns, sampling, budget):
                 if piece := text.push(token):
                     yield piece
             if piece := text.flush():
                 yield piece
-            return self._inference.answer(turn)
+            return inference.answer(turn)
+
+    def _speaking(self) -> Inference:
+        """The language model.
+
+        Raises:
+            ContractError: there is none.
+        """
+        if self._inference is None:
+            require(self.bundle.manifest, "ask")
+            raise AssertionError("a bundle with a decoder has an inference")
+        return self._inference
 
     def encode(self, image: Any) -> Encoded:
         """One pass of the vision encoder.
@@ -121,12 +145,55 @@ class Vlm:
             ImageError: a picture that cannot be taken.
         """
         with self._alone():
-            return self._inference.encode(image)
+            return self._perception.encode(image)
+
+    def encode_text(self, texts: Sequence[str]) -> Float32:
+        """Embeddings of texts, as they are: no template is put around them.
+
+        Args:
+            texts: at least one.
+
+        Returns:
+            float32 ``(texts, width)``, each of length 1; their products with
+            ``encode(image).outputs["embedding"]`` are cosines.
+
+        Raises:
+            ContractError: the bundle has no text encoder, or what came is no list of texts.
+            ContextOverflow: a text is longer than the encoder's context.
+        """
+        with self._alone():
+            return self._perception.encode_text(texts)
+
+    def classify(
+        self, image: Any, labels: Sequence[str], template: str | None = None
+    ) -> list[tuple[str, float]]:
+        """Which of ``labels`` the picture shows.
+
+        Args:
+            image: a picture, as in ``ask``.
+            labels: at least one.
+            template: holds ``{}``, where a label is put; the bundle's own when None. ``"{}"``
+                takes labels as they are.
+
+        Returns:
+            labels with probabilities in [0, 1], best first, by the model's own rule: they sum to 1
+            where it chooses among the labels (CLIP), and stand alone where it judges each (SigLIP).
+
+        Raises:
+            ContractError: the bundle has no text encoder beside its vision encoder, or arguments
+                that do not fit.
+            ImageError: a picture that cannot be taken.
+            ContextOverflow: a label is longer than the text encoder's context.
+        """
+        with self._alone():
+            return self._perception.classify(image, labels, template)
 
     def close(self) -> None:
         """Release graphs and cache; may be called twice."""
         self._closed = True
-        self._inference.close()
+        self._perception.close()
+        if self._inference is not None:
+            self._inference.close()
 
     def __enter__(self) -> Vlm:
         return self

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
+from edgevlm.bundle.abilities import require
 from edgevlm.config import RunConfig, load_config
 from edgevlm.event import Event
 from edgevlm.runtime.model.load import load
@@ -29,6 +30,7 @@ def run(
     Raises:
         ConfigError: settings that do not fit.
         BundleError: no usable bundle.
+        ContractError: a bundle without a language model.
         SourceError: the source cannot be opened, or failed.
         BackendError: no usable backend.
     """
@@ -48,4 +50,5 @@ def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
             spin=not source.live if spin is None else spin,
             verify=config.engine.verify,
         ) as model:
+            require(model.bundle.manifest, "ask")
             yield from Stream(config, source, model, SYSTEM, stopped).events()

@@ -1,0 +1,115 @@
+"""What a bundle perceives without a language model: embeddings, and labels by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgevlm.bundle import Bundle
+from edgevlm.bundle.abilities import require
+from edgevlm.bundle.text import SLOT, TextSpec
+from edgevlm.errors import ContractError
+from edgevlm.runtime.backends.base import Backend
+from edgevlm.runtime.model.image import load_image
+from edgevlm.runtime.model.text_encoder import TextEncoder, checked_texts
+from edgevlm.runtime.model.vision import Encoded, VisionEncoder
+from edgevlm.tensors import Float32
+
+
+class Perception:
+    """A bundle's encoders. Not thread-safe.
+
+    The text encoder is loaded when the first text comes: who only wants embeddings of pictures
+    does not pay for it.
+
+    Args:
+        bundle: an opened bundle.
+        backend: runs its graphs.
+        vision: its vision encoder, where somebody else has loaded and will close it.
+
+    Raises:
+        BackendError: a graph does not load.
+    """
+
+    def __init__(
+        self, bundle: Bundle, backend: Backend, vision: VisionEncoder | None = None
+    ) -> None:
+        self._bundle = bundle
+        self._manifest = bundle.manifest
+        self._backend = backend
+        self._owns_vision = vision is None and "vision" in self._manifest.graphs
+        self._vision = VisionEncoder(bundle, backend) if self._owns_vision else vision
+        self._texts: TextEncoder | None = None
+        self._last: tuple[tuple[str, ...], Float32] | None = None
+
+    def encode(self, image: Any) -> Encoded:
+        """One picture through the vision encoder.
+
+        Raises:
+            ContractError: there is none.
+            ImageError: a picture that cannot be taken.
+        """
+        if self._vision is None:
+            raise ContractError(f"{self._manifest.name} has no vision encoder: it takes text only")
+        alpha = self._manifest.image.alpha if self._manifest.image else "drop"
+        return self._vision.encode(load_image(image, alpha))
+
+    def encode_text(self, texts: Sequence[str]) -> Float32:
+        """Embeddings of texts, float32 ``(texts, width)``, each of length 1.
+
+        Raises:
+            ContractError: there is no text encoder, or what came is no list of texts.
+            ContextOverflow: a text is longer than the context.
+        """
+        require(self._manifest, "encode_text")
+        if self._texts is None:
+            self._texts = TextEncoder(self._bundle, self._backend)
+        return self._texts.encode(texts)
+
+    def classify(
+        self, image: Any, labels: Sequence[str], template: str | None = None
+    ) -> list[tuple[str, float]]:
+        """Labels with probabilities in [0, 1], best first.
+
+        Raises:
+            ContractError: an encoder is missing, or arguments that do not fit.
+            ImageError: a picture that cannot be taken.
+            ContextOverflow: a label is longer than the context.
+        """
+        require(self._manifest, "classify")
+        spec = self._manifest.text
+        assert spec is not None
+        pattern = spec.template if template is None else template
+        if SLOT not in pattern:
+            raise ContractError(f"the template {pattern!r} has no place {SLOT} for the label")
+        texts = tuple(pattern.replace(SLOT, label) for label in checked_texts(labels))
+        embedding = self.encode(image).outputs["embedding"][0]
+        chances = probabilities(embedding, self._label_embeds(texts), spec)
+        best = np.argsort(-chances, kind="stable")
+        return [(labels[i], float(chances[i])) for i in best]
+
+    def _label_embeds(self, texts: tuple[str, ...]) -> Float32:
+        """Embeddings of the labels; the last ones are kept, as a stream asks for the same."""
+        if self._last is None or self._last[0] != texts:
+            self._last = texts, self.encode_text(texts)
+        return self._last[1]
+
+    def close(self) -> None:
+        """Release the graphs; may be called twice."""
+        if self._owns_vision and self._vision is not None:
+            self._vision.close()
+        if self._texts is not None:
+            self._texts.close()
+
+
+def probabilities(embedding: Float32, text_embeds: Float32, spec: TextSpec) -> Float32:
+    """The model's own probabilities ``(texts,)`` of one picture's embedding ``(width,)``."""
+    logits = spec.logit_scale * (text_embeds @ embedding).astype(np.float64) + spec.logit_bias
+    if spec.scores == "softmax":
+        raised = np.exp(logits - logits.max())
+        found: Float32 = (raised / raised.sum()).astype(np.float32)
+    else:
+        found = (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)  # sigmoid, never overflows
+    return found
