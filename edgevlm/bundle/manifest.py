@@ -202,29 +202,10 @@ class Manifest(Strict):
         Raises:
             ContractError: this bundle is an encoder.
         """
-        if self.decoder is None or self.kv is None or self.prompt is None:
-            raise ContractError(
-                f"{self.name} has no language model: it answers no questions; it can be asked to "
-                f"{', '.join(self.abilities) or 'do nothing'}"
-            )
-        return Language(self.decoder, self.kv, self.prompt)
-
-    @property
-    def abilities(self) -> tuple[str, ...]:
-        """The methods of a loaded model that this bundle has the graphs for."""
-        vision, text = "vision" in self.graphs, self.text is not None
-        found = {
-            "ask": self.decoder is not None,
-            "encode": vision,
-            "encode_text": text,
-            "classify": text and self.gives("embedding"),
-        }
-        return tuple(name for name, there in found.items() if there)
-
-    def gives(self, output: str) -> bool:
-        """True if the vision graph has this output."""
-        graph = self.graphs.get("vision")
-        return graph is not None and any(t.name == output for t in graph.outputs)
+        spec = self.decoder or self.seq2seq
+        if spec is None or self.kv is None or self.prompt is None:
+            raise ContractError(f"{self.name} has no language model: it answers no questions")
+        return Language(spec, self.kv, self.prompt)
 
     def canonical(self) -> bytes:
         """JSON with sorted keys and no spaces: what the bundle id hashes."""
