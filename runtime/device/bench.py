@@ -21,8 +21,8 @@ from edgevlm.errors import BackendError
 from edgevlm.frame import Frame
 from edgevlm.runtime.device.memory import watch
 from edgevlm.runtime.device.timed import TimedBackend
+from edgevlm.runtime.model.decoder import open_decoder
 from edgevlm.runtime.model.embedding import EmbeddingTable
-from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.sources import open_source
@@ -125,10 +125,10 @@ def _answers(model: Vlm, engine: TimedBackend) -> dict[str, Any]:
 
 def _decoder(bundle: Bundle, engine: TimedBackend) -> dict[str, Any]:
     manifest = bundle.manifest
-    spec, layout, _ = manifest.language
+    _, layout, _ = manifest.language
     table = EmbeddingTable(bundle)
     graph = engine.load(bundle.path(manifest.graphs["decoder"].file), burst=True)
-    decoder = CachedDecoder(graph, layout, spec)
+    decoder = open_decoder(manifest, graph)
     count = min(256, layout.capacity - 1)
     rows = table.rows([i * 7919 % len(table) for i in range(count)])
     seconds = []

@@ -25,8 +25,8 @@ from edgevlm.parity import (
 from edgevlm.registry import BACKENDS
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.certify_cases import certify_cases
+from edgevlm.runtime.model.decoder import open_decoder
 from edgevlm.runtime.model.embedding import EmbeddingTable
-from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.load import open_backend
 
 REFERENCE = "numpy float32, from the source weights"
@@ -72,7 +72,6 @@ def _present(name: str) -> bool:
 def _certify_rows(bundle: Bundle, backend: Backend, probe: ProbeCase) -> BackendParity:
     """The probe of models that are computed in numpy: rows in, logits out."""
     manifest = bundle.manifest
-    spec, layout, _ = manifest.language
     stages: list[StageParity] = []
     table = EmbeddingTable(bundle)
     parts = [table.rows(probe.load("before").tolist())]
@@ -91,7 +90,7 @@ def _certify_rows(bundle: Bundle, backend: Backend, probe: ProbeCase) -> Backend
     rows = np.concatenate([*parts, table.rows(tokens[:-1].tolist())])
     entry = manifest.graphs["decoder"]
     graph = backend.load(bundle.path(entry.file))
-    decoder = CachedDecoder(graph, layout, spec)
+    decoder = open_decoder(manifest, graph)
     found = decoder.append(rows, logits=len(tokens)).copy()
     decoder.close()
     graph.close()

@@ -61,9 +61,9 @@ def _measure(bundle: Bundle, inference: Inference, case: ProbeCase) -> PicturePa
     if not np.isfinite(found).all():
         raise BackendError(f"{case.folder.name}: the graphs give logits that are not finite")
     precision = bundle.manifest.graphs["decoder"].precision
-    for name in HIDDEN:
+    for name, value in hidden.items():
         reference = case.load(f"stage.{name}")
-        stages.append(judge_stage(name, precision, reference, hidden[name], gated=False))
+        stages.append(judge_stage(name, precision, reference, value, gated=False))
     logits = judge_logits(precision, case.load("logits"), found[:LOGIT_POSITIONS])
     return PictureParity(
         picture=case.folder.name.removeprefix("check-"),

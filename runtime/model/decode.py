@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from edgevlm.answer import FinishReason
 from edgevlm.errors import ContextOverflow, ContractError
+from edgevlm.runtime.model.decoder import Decoder
 from edgevlm.runtime.model.embedding import EmbeddingTable
-from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.sampling import Sampler
 
@@ -61,7 +61,7 @@ class Generation:
 
 
 def generate(
-    decoder: CachedDecoder,
+    decoder: Decoder,
     table: EmbeddingTable,
     rows: Rows,
     stop_ids: frozenset[int],
@@ -104,7 +104,7 @@ def generate(
 
 
 def _ended(
-    token: int, stop_ids: frozenset[int], decoder: CachedDecoder, budget: Budget, count: int
+    token: int, stop_ids: frozenset[int], decoder: Decoder, budget: Budget, count: int
 ) -> FinishReason | None:
     if token in stop_ids:
         return "stop"

@@ -14,10 +14,10 @@ from edgevlm.bundle import Bundle
 from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.decode import Budget, Generation, generate
+from edgevlm.runtime.model.decoder import open_decoder
 from edgevlm.runtime.model.detokenize import TextStream
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.image import load_image
-from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.messages import pictures
 from edgevlm.runtime.model.prompt import Prompt, PromptBuilder
 from edgevlm.runtime.model.rows import Rows
@@ -59,7 +59,7 @@ class Inference:
     def __init__(self, bundle: Bundle, backend: Backend, watch: tuple[str, ...] = ()) -> None:
         manifest = bundle.manifest
         self._manifest = manifest
-        self._spec, layout, prompt = manifest.language
+        self._spec, _, prompt = manifest.language
         self._backend = backend.name
         self._closed = False
         self._tokenizer = read_tokenizer(bundle)
@@ -72,13 +72,8 @@ class Inference:
         self._image_token = prompt.image_token_id
         self._vision = VisionEncoder(bundle, backend) if "vision" in manifest.graphs else None
         graph = backend.load(bundle.path(manifest.graphs["decoder"].file), burst=True)
-        self._decoder = open_decoder(manifest, graph, watch)
+        self._decoder = CachedDecoder(graph, layout, self._spec, watch)
         self._constant: tuple[int, ...] = ()  # tokens whose keys and values lie in the cache
-
-    @property
-    def vision(self) -> VisionEncoder | None:
-        """The vision encoder, where the bundle has one."""
-        return self._vision
 
     def text_stream(self) -> TextStream:
         """A decoder of tokens to text, at its beginning."""

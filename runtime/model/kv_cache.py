@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -15,6 +15,23 @@ from edgevlm.runtime.model.rows import Rows
 from edgevlm.tensors import Array, Float32
 
 CHUNK = 512  # rows per call at most: bounds the activations of a long prompt
+
+
+def runs(count: int, logits: int) -> Iterator[tuple[int, int, int]]:
+    """Cut ``count`` rows into calls of at most ``CHUNK``.
+
+    Yields:
+        first row, row behind the last, and for how many of the last rows logits are wanted: all
+        ``logits`` of the last call, and one elsewhere.
+    """
+    head = count - logits
+    for start in range(0, head, CHUNK):
+        stop = min(start + CHUNK, head)
+        if stop == head and count - start <= CHUNK:
+            yield start, count, logits
+            return
+        yield start, stop, 1
+    yield head, count, logits
 
 
 class CachedDecoder:
@@ -89,13 +106,9 @@ class CachedDecoder:
                     "prompt at once, and then one token a call"
                 )
             return self._call(given, logits)
-        head = count - logits
-        for start in range(0, head, CHUNK):
-            stop = min(start + CHUNK, head)
-            if stop == head and count - start <= CHUNK:
-                return self._call(given.part(start, count), logits)
-            self._call(given.part(start, stop), 1)
-        return self._call(given.part(head, count), logits)
+        for start, stop, wanted in runs(count, logits):
+            found = self._call(given.part(start, stop), wanted)
+        return found
 
     @property
     def watched(self) -> dict[str, Array]:

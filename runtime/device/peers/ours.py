@@ -15,8 +15,8 @@ from edgevlm import __version__
 from edgevlm.bundle import open_bundle
 from edgevlm.errors import ContextOverflow
 from edgevlm.runtime.device.peers import protocol
+from edgevlm.runtime.model.decoder import open_decoder
 from edgevlm.runtime.model.embedding import EmbeddingTable
-from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.load import open_backend
 
 
@@ -29,14 +29,14 @@ class Edgevlm:
         begun = perf_counter()
         bundle = open_bundle(folder)
         manifest = bundle.manifest
-        spec, layout, _ = manifest.language
+        _, layout, _ = manifest.language
         if layout.capacity < context:
             raise ContextOverflow(f"{folder} holds {layout.capacity} tokens, {context} are wanted")
         backend = open_backend("ort-cpu", threads, spin=True)
         self._table = EmbeddingTable(bundle)
         entry = manifest.graphs["decoder"]
         graph = backend.load(bundle.path(entry.file), burst=True)
-        self._decoder = CachedDecoder(graph, layout, spec)
+        self._decoder = open_decoder(manifest, graph)
         self.load_s = perf_counter() - begun
         self.version = __version__
         self.detail: dict[str, Any] = {
