@@ -37,11 +37,12 @@ class DataFile:
     """An external data file, written once from front to back.
 
     Args:
-        path: where to write; the file's name is what the graph refers to.
+        path: where to write; the file's name is what the graph beside it refers to.
+        name: inside the bundle; None is the file's name.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.name = path.name
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self.name = name or path.name
         self._file = path.open("wb")
 
     def write(self, value: Array) -> Segment:
@@ -151,7 +152,7 @@ class GraphBuilder:
             data_location=TensorProto.EXTERNAL,
         )
         for key, value in (
-            ("location", segment.file),
+            ("location", segment.file.rpartition("/")[2]),  # beside the graph
             ("offset", str(segment.offset)),
             ("length", str(segment.nbytes)),
         ):

@@ -1,4 +1,4 @@
-"""The vision encoder as one part of a model: ``vision.onnx`` and its data."""
+"""An encoder or a head as one part of a model: such as ``vision.onnx`` and its data."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class TowerOutputs:
 
 @dataclass(frozen=True, slots=True)
 class VisionGraph:
-    """Writes ``vision.onnx`` by calling a tower writer on an empty graph.
+    """Writes a graph such as ``vision.onnx`` by calling a tower writer on an empty one.
 
     Args:
         build: declares inputs and outputs, and writes every node.
-        name: of the graph and its files.
+        name: of the graph and its files, such as ``heads/mask``.
     """
 
     build: Callable[[GraphBuilder, PrecisionPlan], TowerOutputs]
@@ -46,11 +46,13 @@ class VisionGraph:
     def lower(self, folder: Path, plan: PrecisionPlan, progress: Progress) -> Lowered:
         """Write the graph."""
         chosen = tower_plan(plan)
-        with DataFile(folder / f"{self.name}.onnx.data") as data:
+        path = folder / f"{self.name}.onnx"
+        path.parent.mkdir(exist_ok=True)
+        with DataFile(folder / f"{self.name}.onnx.data", f"{self.name}.onnx.data") as data:
             graph = GraphBuilder(self.name, data)
             written = self.build(graph, chosen)
-            graph.save(folder / f"{self.name}.onnx")
-        progress.step(f"{self.name} encoder")
+            graph.save(path)
+        progress.step(f"{self.name} graph")
         entry = GraphEntry(
             file=f"{self.name}.onnx",
             lowering="onnx",

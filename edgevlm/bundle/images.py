@@ -31,6 +31,11 @@ class Fit(Strict):
     fit: Literal["letterbox", "corner", "stretch", "crop", "square", "shortest"]
     background: tuple[int, int, int] = (255, 255, 255)
     shortest: int | None = Field(default=None, ge=1)
+    zero_padding: bool = Field(
+        default=False,
+        description="what is beside the picture counts as zero behind the normalisation: the graph "
+        "takes extent, the picture's height and width in its upper left corner",
+    )
 
 
 class Idefics3Tiles(Strict):

@@ -43,6 +43,9 @@ class Encoded:
         pixels: uint8 RGB ``(height, width, 3)`` as the encoder got them, tile by tile.
         outputs: every output of the graph by name, such as ``features``.
         labels: class names with probabilities in [0, 1], best first; empty without a class head.
+        source: height and width of the picture as it came.
+        extent: height and width of the picture in the upper left corner of ``pixels``, where it
+            does not fill them.
         preprocess_ms: resizing.
         encode_ms: the graph.
     """
@@ -52,6 +55,8 @@ class Encoded:
     pixels: tuple[UInt8, ...] = ()
     outputs: dict[str, Array] = field(default_factory=dict)
     labels: tuple[tuple[str, float], ...] = ()
+    source: tuple[int, int] = (0, 0)
+    extent: tuple[int, int] | None = None
     preprocess_ms: float = 0.0
     encode_ms: float = 0.0
 
@@ -114,6 +119,8 @@ class VisionEncoder:
             pixels=prepared.pixels,
             labels=self._label(outputs),
             outputs=outputs,
+            source=prepared.source,
+            extent=prepared.extent,
             preprocess_ms=(fitted - begun) / 1e6,
             encode_ms=(done - fitted) / 1e6,
         )

@@ -15,7 +15,7 @@ from edgevlm.bundle.images import (
 )
 from edgevlm.runtime.model.pictures import any_resolution, idefics3, internvl, smart_resize
 from edgevlm.runtime.model.pictures.expand import expand
-from edgevlm.runtime.model.pictures.fit import fit_image
+from edgevlm.runtime.model.pictures.fit import corner_extent, fit_image
 from edgevlm.runtime.model.pictures.prepared import Prepared, size_of
 from edgevlm.tensors import Array, Float32
 
@@ -35,8 +35,9 @@ def prepare(image_rgb: NDArray[np.uint8], spec: ImageSpec, images_in_prompt: int
     """
     policy = spec.policy
     if isinstance(policy, Fit):
-        pixels = (fit_image(image_rgb, spec, policy),)
-        return Prepared(pixels=pixels, source=size_of(image_rgb))
+        pixels, source = (fit_image(image_rgb, spec, policy),), size_of(image_rgb)
+        extent = corner_extent(*source, policy) if policy.fit == "corner" else None
+        return Prepared(pixels=pixels, source=source, extent=extent)
     if isinstance(policy, Idefics3Tiles):
         return idefics3.prepare(image_rgb, spec, policy)
     if isinstance(policy, InternVLTiles):
@@ -47,7 +48,9 @@ def prepare(image_rgb: NDArray[np.uint8], spec: ImageSpec, images_in_prompt: int
 
 
 def side_inputs(prepared: Prepared, spec: ImageSpec) -> dict[str, Array]:
-    """Further inputs of the vision graph, by name; none unless pictures keep their size."""
+    """Further inputs of the vision graph, by name; none where its picture has one size."""
+    if isinstance(spec.policy, Fit) and spec.policy.zero_padding:
+        return {"extent": np.array(prepared.extent, np.int64)}
     if isinstance(spec.policy, SmartResize):
         return smart_resize.side_inputs(prepared, spec.policy)
     return {}

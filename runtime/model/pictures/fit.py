@@ -48,12 +48,18 @@ def fit_image(image_rgb: UInt8, spec: ImageSpec, policy: Fit) -> UInt8:
     inner = (max(1, round(height * scale)), max(1, round(width * scale)))
     top, left = (policy.height - inner[0]) // 2, (policy.width - inner[1]) // 2
     if policy.fit == "corner":
-        inner = (int(height * scale + 0.5), int(width * scale + 0.5))
+        inner = corner_extent(height, width, policy)
         top = left = 0
     canvas = np.empty((policy.height, policy.width, 3), np.uint8)
     canvas[:] = policy.background
     canvas[top : top + inner[0], left : left + inner[1]] = resized(image_rgb, *inner, spec)
     return canvas
+
+
+def corner_extent(height: int, width: int, policy: Fit) -> tuple[int, int]:
+    """Height and width that a picture has behind the fit ``corner``."""
+    scale = min(policy.width / width, policy.height / height)
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
 def padded_square(image_rgb: UInt8, background: tuple[int, int, int]) -> UInt8:

@@ -22,6 +22,8 @@ class Prepared:
         whole: index of the whole picture among ``pixels``; None where there is none.
         source: height and width of the picture as it came.
         token_grid: rows and columns of visual tokens, at native resolution.
+        extent: height and width of the picture in the upper left corner of its one tile; None
+            where it fills the tile or lies elsewhere.
     """
 
     pixels: tuple[UInt8, ...]
@@ -30,6 +32,7 @@ class Prepared:
     whole: int | None = 0
     source: tuple[int, int]
     token_grid: tuple[int, int] | None = None
+    extent: tuple[int, int] | None = None
 
     @property
     def tiles(self) -> list[int]:
