@@ -72,8 +72,13 @@ class Inference:
         self._image_token = prompt.image_token_id
         self._vision = VisionEncoder(bundle, backend) if "vision" in manifest.graphs else None
         graph = backend.load(bundle.path(manifest.graphs["decoder"].file), burst=True)
-        self._decoder = CachedDecoder(graph, layout, self._spec, watch)
+        self._decoder = open_decoder(manifest, graph, watch)
         self._constant: tuple[int, ...] = ()  # tokens whose keys and values lie in the cache
+
+    @property
+    def vision(self) -> VisionEncoder | None:
+        """The vision encoder, where the bundle has one."""
+        return self._vision
 
     def text_stream(self) -> TextStream:
         """A decoder of tokens to text, at its beginning."""
