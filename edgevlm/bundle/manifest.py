@@ -12,6 +12,8 @@ from pydantic import Field, model_validator
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.images import ImageSpec, Strict
+from edgevlm.bundle.masks import GRAPH as MASKS
+from edgevlm.bundle.masks import MaskSpec
 from edgevlm.bundle.provenance import FileEntry, MemoryPlan, ParitySummary, SourceModel
 from edgevlm.bundle.text import TextSpec
 from edgevlm.errors import ContractError
@@ -168,6 +170,7 @@ class Manifest(Strict):
     prompt: PromptSpec | None = None
     kv: KVLayout | None = None
     text: TextSpec | None = None
+    masks: MaskSpec | None = None
     memory: MemoryPlan
     parity: ParitySummary | None = None
     licenses: tuple[str, ...] = ()
@@ -180,10 +183,9 @@ class Manifest(Strict):
         language = (self.decoder, self.prompt, self.kv)
         if "decoder" in self.graphs and None in language:
             raise ValueError("a decoder graph needs the sections decoder, prompt and kv")
-        if ("vision" in self.graphs) != (self.image is not None):
-            raise ValueError("a vision graph and an image specification go together")
-        if ("text" in self.graphs) != (self.text is not None):
-            raise ValueError("a text graph and the section text go together")
+        for graph, section in (("vision", self.image), ("text", self.text), (MASKS, self.masks)):
+            if (graph in self.graphs) != (section is not None):
+                raise ValueError(f"a graph called {graph} and the section about it go together")
         named = {g.file for g in self.graphs.values()}
         for weight in self.weights.values():
             named |= {s.file for s in (weight.values, weight.scales, weight.zeros) if s}
