@@ -15,8 +15,9 @@ from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.image_config import height_width, multiple_of, normalisation, resample
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, declare_tiles, finish, normalized
+from edgevlm.export.towers.blocks import VitNames
 from edgevlm.export.towers.connectors import mlp, pixel_shuffle
-from edgevlm.export.towers.vit import VitNames, VitSpec, write_vit
+from edgevlm.export.towers.vit import VitSpec, write_vit
 from edgevlm.export.towers.writer import TowerWriter
 from edgevlm.export.vision_part import TowerOutputs
 from edgevlm.tensors import Array

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgevlm.export.towers.positions import declare_resampling, resampled_positions
 from edgevlm.export.towers.writer import Activation, TowerWriter
 
 
@@ -70,7 +71,8 @@ def write_native_vit(w: TowerWriter, spec: NativeVitSpec) -> tuple[str, list[str
     batch = w.node("Unsqueeze", ["image", w.ints(0)], "patches/batch")
     x = w.patches(batch, kernel, offset, spec.mean, spec.std, "patches")
     if spec.table_side is not None:
-        x = w.node("Add", [x, _positions(w, spec)], "positions")
+        table = w.source.get("pos_embed.weight")
+        x = w.node("Add", [x, resampled_positions(w, table, spec.table_side)], "positions")
     x = w.node("Gather", [x, "order"], "patches/ordered", axis=1)
     kept = []
     for i in range(spec.layers):
@@ -92,19 +94,7 @@ def _declare(w: TowerWriter, spec: NativeVitSpec) -> None:
         g.input("window_mask", "float32", shape, "0 where a window has a patch")
         g.input("unwindow", "int64", ("patches",), "where each patch is among the windows")
     if spec.table_side is not None:
-        g.input("position_rows", "float32", ("rows", spec.table_side), "resample the table")
-        g.input("position_columns", "float32", ("columns", spec.table_side), "resample the table")
-
-
-def _positions(w: TowerWriter, spec: NativeVitSpec) -> str:
-    """``rows @ table @ columns.T``, as row-major patches ``(1, patches, hidden_size)``."""
-    side, width = spec.table_side or 0, spec.hidden_size
-    table = w.source.get("pos_embed.weight").reshape(side, side * width)
-    flat = w.node("MatMul", ["position_rows", w.tensor("positions", table)], "positions/rows")
-    grid = w.node("Reshape", [flat, w.ints(-1, side, width)], "positions/grid")
-    columns = w.node("Unsqueeze", ["position_columns", w.ints(0)], "positions/columns")
-    both = w.node("MatMul", [columns, grid], "positions/both")
-    return w.node("Reshape", [both, w.ints(1, -1, width)], "positions/flat")
+        declare_resampling(w, spec.table_side)
 
 
 def _norm(w: TowerWriter, spec: NativeVitSpec, x: str, name: str, place: str) -> str:
