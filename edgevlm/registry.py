@@ -122,6 +122,7 @@ FAMILIES = Registry(
         "gemma": Entry("edgevlm.export.models.gemma:GEMMA", "Gemma (text)"),
         "gemma2": Entry("edgevlm.export.models.gemma:GEMMA2", "Gemma 2 (text)"),
         "gemma3_text": Entry("edgevlm.export.models.gemma:GEMMA3", "Gemma 3 (text)"),
+        "lfm2": Entry("edgevlm.export.models.lfm2:FAMILY", "LFM2 (text)"),
         "smolvlm": Entry(
             "edgevlm.export.models.smolvlm:FAMILY", "SmolVLM, SmolVLM2", "transformers"
         ),

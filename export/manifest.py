@@ -8,7 +8,7 @@ import importlib.metadata
 from edgevlm.bundle import Manifest
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.files import sha256_file
-from edgevlm.bundle.manifest import GraphEntry, KVLayout, Precision, WeightEntry
+from edgevlm.bundle.manifest import ConvLayout, GraphEntry, KVLayout, Precision, WeightEntry
 from edgevlm.bundle.provenance import FileEntry, MemoryPlan, ParitySummary, SourceModel
 from edgevlm.export.model_parts import ModelParts
 
@@ -62,7 +62,7 @@ def make_manifest(
         kv=kv,
         memory=MemoryPlan(
             weights=sum(e.size for n, e in files.items() if n.endswith(".data")),
-            kv_cache=kv.bytes_per_token * capacity if kv else 0,
+            kv_cache=kv.bytes_per_token * capacity + kv.conv_bytes if kv else 0,
             embedding=sum(s.nbytes for s in segments),
         ),
         parity=parity,
@@ -78,10 +78,16 @@ def source_hashes(parts: ModelParts) -> dict[str, str]:
 
 
 def _kv_layout(spec: DecoderSpec, precision: Precision, capacity: int) -> KVLayout:
+    conv = None
+    if spec.conv_kernel is not None and spec.conv_layers:
+        conv = ConvLayout(
+            layers=spec.conv_layers, columns=spec.conv_kernel - 1, width=spec.hidden_size
+        )
     return KVLayout(
         layers=spec.num_layers,
         kv_heads=spec.num_kv_heads,
         head_dim=spec.head_dim,
         capacity=capacity,
         dtype="float16" if precision == "fp16" else "float32",
+        conv=conv,
     )

@@ -49,6 +49,10 @@ class DecoderSpec(BaseModel):
         mrope_interleaved: the three take turns instead of lying behind each other (Qwen3-VL).
         deepstack_levels: how many first layers add features of the vision encoder (Qwen3-VL).
         prefix_attention: the prompt sees itself in both directions (PaliGemma).
+        conv_layers: which layers mix positions by a gated short convolution instead of attention
+            (LFM2).
+        conv_kernel: positions that such a layer sees, its own included.
+        conv_bias: its projections and its convolution have biases.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,6 +86,9 @@ class DecoderSpec(BaseModel):
     mrope_interleaved: bool = False
     deepstack_levels: int = Field(default=0, ge=0)
     prefix_attention: bool = False
+    conv_layers: tuple[int, ...] = ()
+    conv_kernel: int | None = Field(default=None, ge=2)
+    conv_bias: bool = False
 
     @model_validator(mode="after")
     def _divides(self) -> DecoderSpec:
@@ -93,6 +100,12 @@ class DecoderSpec(BaseModel):
             raise ValueError(f"head_dim {self.head_dim} must be even for a rotary embedding")
         if self.sliding_layers and self.sliding_window is None:
             raise ValueError("sliding layers need a sliding_window")
+        if self.conv_layers and self.conv_kernel is None:
+            raise ValueError("convolution layers need a conv_kernel")
+        if set(self.conv_layers) >= set(range(self.num_layers)):
+            raise ValueError(f"none of the {self.num_layers} layers attends: one must")
+        if odd := sorted(set(self.conv_layers) - set(range(self.num_layers))):
+            raise ValueError(f"convolution layers {odd} of {self.num_layers} layers")
         if self.mrope_section is not None and 2 * sum(self.mrope_section) != self.head_dim:
             raise ValueError(
                 f"mrope_section {self.mrope_section} does not make head_dim {self.head_dim}"
@@ -118,6 +131,15 @@ class DecoderSpec(BaseModel):
         """True if the layer sees only the last ``sliding_window`` positions."""
         return layer in self.sliding_layers
 
+    def convolves(self, layer: int) -> bool:
+        """True if the layer is a gated short convolution."""
+        return layer in self.conv_layers
+
+    @property
+    def attention_layers(self) -> tuple[int, ...]:
+        """The layers that have keys and values."""
+        return tuple(i for i in range(self.num_layers) if not self.convolves(i))
+
     def theta(self, layer: int) -> float:
         """Rotary base of one layer."""
         local = self.local_rope_theta if self.slides(layer) else None
@@ -128,4 +150,6 @@ class DecoderSpec(BaseModel):
         attention = self.hidden_size * (2 * self.q_size + 2 * self.kv_size)
         mlp = 3 * self.hidden_size * self.intermediate_size
         tables = self.vocab_size * self.hidden_size * (1 if self.tied_head else 2)
-        return self.num_layers * (attention + mlp) + tables
+        convolution = 4 * self.hidden_size**2 + self.hidden_size * (self.conv_kernel or 0)
+        mixing = len(self.attention_layers) * attention + len(self.conv_layers) * convolution
+        return mixing + self.num_layers * mlp + tables

@@ -128,10 +128,19 @@ class PromptSpec(Strict):
     labels: LabelPrompt | None = None
 
 
-class KVLayout(Strict):
-    """The KV cache: one key and one value buffer a layer, updated in place."""
+    rules: GenerationRules = GenerationRules()
 
-    layers: int
+
+class ConvLayout(Strict):
+    """What short convolutions keep: their last inputs, ``(1, columns, width)`` a layer."""
+
+    layers: tuple[int, ...] = Field(min_length=1)
+    columns: int = Field(ge=1, description="positions")
+    width: int = Field(ge=1)
+class KVLayout(Strict):
+    """The KV cache: one key and one value buffer a layer that attends, updated in place."""
+
+    layers: int = Field(description="of the decoder; those under conv keep no keys and values")
     kv_heads: int
     head_dim: int
     capacity: int = Field(ge=1, description="tokens")
@@ -139,10 +148,25 @@ class KVLayout(Strict):
     layout: Literal["BNSH"] = "BNSH"
 
     @property
+    conv: ConvLayout | None = None
+
+    @property
+    def attention_layers(self) -> tuple[int, ...]:
+        """The layers that keep keys and values."""
+        others = () if self.conv is None else self.conv.layers
+        return tuple(i for i in range(self.layers) if i not in others)
     def bytes_per_token(self) -> int:
         """Bytes that one token occupies over all layers."""
         size = 4 if self.dtype == "float32" else 2
-        return 2 * self.layers * self.kv_heads * self.head_dim * size
+        return 2 * len(self.attention_layers) * self.kv_heads * self.head_dim * size
+
+    @property
+    def conv_bytes(self) -> int:
+        """Bytes of the convolutions' state, whatever the context."""
+        if self.conv is None:
+            return 0
+        size = 4 if self.dtype == "float32" else 2
+        return len(self.conv.layers) * self.conv.columns * self.conv.width * size
 
 
 class Language(NamedTuple):

@@ -76,10 +76,13 @@ class Checkpoint:
         return (*self._stored.files, *adapter)
 
     def view(
-        self, *prefixes: str, transform: Callable[[str, Float32], Float32] | None = None
+        self,
+        *prefixes: str,
+        transform: Callable[[str, Float32], Float32] | None = None,
+        rename: Callable[[str], str] = str,
     ) -> View:
         """Tensors whose stored names begin with one of ``prefixes``, without it."""
-        return View(self.tensors, prefixes, str(self.folder), transform)
+        return View(self.tensors, prefixes, str(self.folder), transform, rename)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

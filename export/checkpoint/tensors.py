@@ -90,6 +90,7 @@ class View:
         prefixes: tried in order before a canonical name, as in ``("model.", "")``.
         where: named in errors.
         transform: from a canonical name and its value to what is used instead.
+        rename: from a canonical name to what the family calls it.
     """
 
     def __init__(
@@ -98,16 +99,18 @@ class View:
         prefixes: tuple[str, ...],
         where: str = "the checkpoint",
         transform: Callable[[str, Float32], Float32] | None = None,
+        rename: Callable[[str], str] = str,
     ) -> None:
         self._tensors = tensors
         self._prefixes = prefixes
         self._names = tensors.names
         self._location = where
         self._transform = transform
+        self._rename = rename
 
     def has(self, name: str) -> bool:
         """True if the checkpoint holds this weight."""
-        return any(prefix + name in self._names for prefix in self._prefixes)
+        return any(prefix + self._rename(name) in self._names for prefix in self._prefixes)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The weight's shape, without reading it.
@@ -131,7 +134,7 @@ class View:
         return self._tensors.blocks(self._stored(name))
 
     def _stored(self, name: str) -> str:
-        tried = [prefix + name for prefix in self._prefixes]
+        tried = [prefix + self._rename(name) for prefix in self._prefixes]
         for stored in tried:
             if stored in self._names:
                 return stored

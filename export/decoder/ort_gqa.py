@@ -18,8 +18,9 @@ One layer::
                                   │
                 down_proj ── [RMSNorm] ── skip
 
-The norms in brackets are Gemma's. The caller binds ``present.*`` to the buffers of
-``past_key_values.*``. In the last layer everything behind the attention runs only for the
+The norms in brackets are Gemma's; LFM2 has short convolutions in place of most attentions
+(``short_conv.py``). The caller binds ``present.*`` to the buffers of ``past_key_values.*``, and
+``present_conv.*`` likewise. In the last layer everything behind the attention runs only for the
 ``num_logits`` last positions: the others have left their keys and values in the cache and nothing
 more is asked of them.
 
@@ -39,6 +40,7 @@ from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.decoder.gqa import HEAD_STEP_AT_ALL, attention
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.rope import rope_tables
+from edgevlm.export.decoder.short_conv import declare_state, short_conv
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.decoder.writing import DecoderWriter
 from edgevlm.export.graph import MS, DataFile, GraphBuilder
@@ -142,6 +144,9 @@ def _declare(w: DecoderWriter, capacity: int) -> None:
     cache = (1, spec.num_kv_heads, capacity, spec.head_dim)
     g.output("logits", dtype, ("num_logits", spec.vocab_size), "before any sampling")
     for i in range(spec.num_layers):
+        if spec.convolves(i):
+            declare_state(w, i)
+            continue
         for part in ("key", "value"):
             g.input(f"past_key_values.{i}.{part}", dtype, cache, "updated in place")
             g.output(f"present.{i}.{part}", dtype, cache, "the same buffer as its past")
@@ -157,7 +162,7 @@ def _rope(w: DecoderWriter, capacity: int) -> None:
         for name in ("rope_cos", "rope_sin"):
             g.input(name, w.dtype, shape, "of every cache slot's position")
         return
-    kinds = {spec.slides(i) and spec.local_rope_theta is not None for i in range(spec.num_layers)}
+    kinds = {spec.slides(i) and spec.local_rope_theta is not None for i in spec.attention_layers}
     for local in sorted(kinds):
         cos, sin = rope_tables(spec, capacity, local=local)
         prefix = "rope.local" if local else "rope"
@@ -170,13 +175,15 @@ def _layer(w: DecoderWriter, i: int, residual: str, skip: str) -> tuple[str, str
     normed, residual = w.skip_norm(
         residual, skip, f"{base}.input_layernorm", f"{base}/input_layernorm"
     )
-    attended = attention(w, i, normed)
+    if spec.convolves(i):
+        mixed, out, bias = short_conv(w, i, normed), "conv.out_proj", spec.conv_bias
+    else:
+        mixed, out, bias = attention(w, i, normed), "self_attn.o_proj", spec.o_bias
     if i == spec.num_layers - 1:
-        attended = _last_positions(w, attended, f"{base}/attended")
+        mixed = _last_positions(w, mixed, f"{base}/mixed")
         residual = _last_positions(w, residual, f"{base}/residual")
-    skip = w.linears.linear(
-        attended, [f"{base}.self_attn.o_proj"], f"{base}/attn/o", bias=spec.o_bias
-    )
+    place = f"{base}/conv/out" if spec.convolves(i) else f"{base}/attn/o"
+    skip = w.linears.linear(mixed, [f"{base}.{out}"], place, bias=bias)
     before_mlp = "post_attention_layernorm"
     if spec.sandwich_norms:
         skip = _norm(w, skip, base, "post_attention_layernorm")

@@ -62,11 +62,17 @@ def check_shapes(spec: DecoderSpec, source: WeightSource) -> None:
 
 def _shapes(spec: DecoderSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
     hidden, inner = spec.hidden_size, spec.intermediate_size
-    linears = {
+    attention = {
         "self_attn.q_proj": (spec.q_size, hidden, spec.qkv_bias),
         "self_attn.k_proj": (spec.kv_size, hidden, spec.qkv_bias),
         "self_attn.v_proj": (spec.kv_size, hidden, spec.qkv_bias),
         "self_attn.o_proj": (hidden, spec.q_size, spec.o_bias),
+    }
+    convolution = {
+        "conv.in_proj": (3 * hidden, hidden, spec.conv_bias),
+        "conv.out_proj": (hidden, hidden, spec.conv_bias),
+    }
+    mlp = {
         "mlp.gate_proj": (inner, hidden, spec.mlp_bias),
         "mlp.up_proj": (inner, hidden, spec.mlp_bias),
         "mlp.down_proj": (hidden, inner, spec.mlp_bias),
@@ -74,8 +80,7 @@ def _shapes(spec: DecoderSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
     norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
     if spec.sandwich_norms:
         norms |= {"pre_feedforward_layernorm": hidden, "post_feedforward_layernorm": hidden}
-    if spec.qk_norm:
-        norms |= {"self_attn.q_norm": spec.head_dim, "self_attn.k_norm": spec.head_dim}
+    head_norms = ("self_attn.q_norm", "self_attn.k_norm") if spec.qk_norm else ()
     yield "embed_tokens.weight", (spec.vocab_size, hidden)
     if not spec.tied_head:
         yield "lm_head.weight", (spec.vocab_size, hidden)
@@ -83,7 +88,15 @@ def _shapes(spec: DecoderSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
     for i in range(spec.num_layers):
         for name, size in norms.items():
             yield f"layers.{i}.{name}.weight", (size,)
-        for name, (out, width, bias) in linears.items():
+        mixing = convolution if spec.convolves(i) else attention
+        if spec.convolves(i):
+            yield f"layers.{i}.conv.conv.weight", (hidden, 1, spec.conv_kernel or 0)
+            if spec.conv_bias:
+                yield f"layers.{i}.conv.conv.bias", (hidden,)
+        else:
+            for name in head_norms:
+                yield f"layers.{i}.{name}.weight", (spec.head_dim,)
+        for name, (out, width, bias) in (mixing | mlp).items():
             yield f"layers.{i}.{name}.weight", (out, width)
             if bias:
                 yield f"layers.{i}.{name}.bias", (out,)

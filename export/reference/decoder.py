@@ -17,7 +17,7 @@ class NumpyDecoder:
         source: the checkpoint; every weight is read once and kept as float32.
 
     Source: Llama (Touvron et al., 2023) section 2.2 for the block; RoFormer equation 34 for the
-    rotation of half-split pairs.
+    rotation of half-split pairs; LFM2 (Liquid AI, 2025) for the gated short convolution.
     """
 
     def __init__(self, spec: DecoderSpec, source: WeightSource) -> None:
@@ -26,6 +26,7 @@ class NumpyDecoder:
         self._kept: dict[str, Float32] = {}
         self._keys: list[Float32] = []
         self._values: list[Float32] = []
+        self._columns: dict[int, Float32] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -33,6 +34,8 @@ class NumpyDecoder:
         empty = np.zeros((self._spec.num_kv_heads, 0, self._spec.head_dim), np.float32)
         self._keys = [empty] * self._spec.num_layers
         self._values = [empty] * self._spec.num_layers
+        columns = np.zeros(((self._spec.conv_kernel or 1) - 1, self._spec.hidden_size), np.float32)
+        self._columns = dict.fromkeys(self._spec.conv_layers, columns)
 
     def _weight(self, name: str) -> Float32:
         if name not in self._kept:
@@ -57,7 +60,8 @@ class NumpyDecoder:
         spec, x = self._spec, embeds
         for i in range(spec.num_layers):
             base = f"layers.{i}"
-            mixed = self._attention(i, self._norm(x, f"{base}.input_layernorm"))
+            mix = self._convolution if spec.convolves(i) else self._attention
+            mixed = mix(i, self._norm(x, f"{base}.input_layernorm"))
             before_mlp = "post_attention_layernorm"
             if spec.sandwich_norms:
                 mixed = self._norm(mixed, f"{base}.post_attention_layernorm")
@@ -124,6 +128,19 @@ class NumpyDecoder:
         weights /= weights.sum(-1, keepdims=True)
         mixed = (weights.astype(np.float32) @ v).swapaxes(0, 1).reshape(len(x), -1)
         return self._linear(mixed, f"{base}.o_proj", spec.o_bias)
+
+    def _convolution(self, i: int, x: Float32) -> Float32:
+        spec, base = self._spec, f"layers.{i}.conv"
+        projected = self._linear(x, f"{base}.in_proj", spec.conv_bias)
+        before, after, value = np.split(projected, 3, axis=-1)
+        inputs = np.concatenate([self._columns[i], before * value])
+        kernel = self._weight(f"{base}.conv.weight")[:, 0]
+        self._columns[i] = inputs[len(inputs) - kernel.shape[1] + 1 :]
+        windows = np.lib.stride_tricks.sliding_window_view(inputs, kernel.shape[1], axis=0)
+        y = np.einsum("twk,wk->tw", windows, kernel)
+        if spec.conv_bias:
+            y = y + self._weight(f"{base}.conv.bias")
+        return self._linear(after * y, f"{base}.out_proj", spec.conv_bias)
 
     def _rotate(self, x: Float32, positions: Array, layer: int) -> Float32:
         half, spec = self._spec.head_dim // 2, self._spec

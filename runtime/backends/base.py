@@ -28,11 +28,15 @@ class StatefulGraph(Protocol):
     """A graph whose state (a KV cache) stays in place between calls. One caller at a time."""
 
     def run(self, feeds: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Run once on ``feeds``; outputs named in ``shapes`` are written to reused buffers."""
+        """Run once on ``feeds``; outputs named in ``shapes`` are written to reused buffers.
+
+        A state's input may be among the feeds: the call then begins with that value. An input that
+        is left out keeps what the last call gave it.
+        """
         ...
 
     def output(self, name: str) -> Array:
-        """The last value of an output, valid until the next ``run``."""
+        """The last value of an output (a state's too), valid until the next ``run``."""
         ...
 
     def close(self) -> None:

@@ -136,7 +136,7 @@ class _OrtStateful:
             if len(shape) != len(spec.shape):
                 raise ContractError(f"state {source!r} has free dimensions: {spec.shape}")
             buffer = _Buffer(ort, shape, spec.dtype)
-            self._buffers[source] = buffer
+            self._buffers[source] = self._buffers[output] = buffer
             self._binding.bind_ortvalue_input(source, buffer.value)
             self._binding.bind_ortvalue_output(output, buffer.value)
 

@@ -214,6 +214,7 @@ class Inference:
         """What a finished turn gave, and what it cost."""
         done = turn.generation
         return Answer(
+                self._decoder.mark()
             text=self._tokenizer.decode(done.token_ids, skip_special_tokens=True),
             token_ids=tuple(done.token_ids),
             finish_reason=done.finish_reason,

@@ -10,6 +10,7 @@ from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.manifest import KVLayout
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.backends.base import Graph
+from edgevlm.runtime.model.conv_state import ConvState
 from edgevlm.runtime.model.rope import MultimodalRope
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.tensors import Array, Float32
@@ -37,7 +38,9 @@ def runs(count: int, logits: int) -> Iterator[tuple[int, int, int]]:
 class CachedDecoder:
     """A decoder graph whose keys and values stay in one preallocated buffer a layer.
 
-    Going back to an earlier position costs nothing: what lies behind it is overwritten.
+    Going back to an earlier position costs nothing: what lies behind it is overwritten. A decoder
+    with short convolutions also keeps their last inputs, which are overwritten at every call: it
+    goes back to its beginning and to marked positions only.
 
     Args:
         graph: the loaded decoder.
@@ -53,13 +56,13 @@ class CachedDecoder:
         self.length = 0
         self._spec = spec
         self._watch = watch
-        self._state = graph.bind(
-            {
-                f"present.{i}.{part}": f"past_key_values.{i}.{part}"
-                for i in range(layout.layers)
-                for part in ("key", "value")
-            }
-        )
+        pairs = {
+            f"present.{i}.{part}": f"past_key_values.{i}.{part}"
+            for i in layout.attention_layers
+            for part in ("key", "value")
+        }
+        self._conv = None if layout.conv is None else ConvState(layout.conv)
+        self._state = graph.bind(pairs | (self._conv.pairs if self._conv is not None else {}))
         self._last_seqlen = np.zeros(1, np.int32)
         self._total = np.zeros((), np.int32)
         self._count = np.ones(1, np.int64)
@@ -69,7 +72,8 @@ class CachedDecoder:
         """Forget every position from ``length`` on.
 
         Raises:
-            ContractError: the cache is shorter than that.
+            ContractError: the cache is shorter than that, or holds convolutions whose state at
+                that position was not marked.
         """
         if not 0 <= length <= self.length:
             raise ContractError(f"cannot rewind to {length}: the cache holds {self.length}")
@@ -77,8 +81,15 @@ class CachedDecoder:
 
     def append(self, rows: Rows | Float32, logits: int = 1) -> Float32:
         """Run ``rows`` behind what the cache holds.
+        if self._conv is not None:
+            self._conv.rewind(length, self.length)
 
         Args:
+    def mark(self) -> None:
+        """Keep what it takes to come back to this position."""
+        if self._conv is not None:
+            self._conv.mark(self.length, self._state)
+
             rows: embeddings, float32 ``(tokens, hidden_size)``, or with what goes beside them.
             logits: for how many of the last rows logits are wanted, at most ``CHUNK``.
 
@@ -139,6 +150,8 @@ class CachedDecoder:
         return np.asarray(self._state.output("logits"), np.float32)
 
     def _shapes(self, rows: int, logits: int) -> dict[str, tuple[int, ...]]:
+        if self._conv is not None:
+            feeds |= self._conv.feeds()
         spec = self._spec
         shapes: dict[str, tuple[int, ...]] = {"logits": (logits, spec.vocab_size)}
         for name in self._watch:
