@@ -11,10 +11,12 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.bundle.generation import GenerationRules
 from edgevlm.bundle.images import ImageSpec, Strict
 from edgevlm.bundle.masks import GRAPH as MASKS
 from edgevlm.bundle.masks import MaskSpec
 from edgevlm.bundle.provenance import FileEntry, MemoryPlan, ParitySummary, SourceModel
+from edgevlm.bundle.seq2seq import Seq2SeqSpec
 from edgevlm.bundle.text import TextSpec
 from edgevlm.errors import ContractError
 from edgevlm.tensors import DTYPES, TensorSpec
@@ -126,8 +128,6 @@ class PromptSpec(Strict):
     add_bos: bool = False
     stop_token_ids: tuple[int, ...] = Field(min_length=1)
     labels: LabelPrompt | None = None
-
-
     rules: GenerationRules = GenerationRules()
 
 
@@ -137,6 +137,8 @@ class ConvLayout(Strict):
     layers: tuple[int, ...] = Field(min_length=1)
     columns: int = Field(ge=1, description="positions")
     width: int = Field(ge=1)
+
+
 class KVLayout(Strict):
     """The KV cache: one key and one value buffer a layer that attends, updated in place."""
 
@@ -146,8 +148,6 @@ class KVLayout(Strict):
     capacity: int = Field(ge=1, description="tokens")
     dtype: Literal["float32", "float16"]
     layout: Literal["BNSH"] = "BNSH"
-
-    @property
     conv: ConvLayout | None = None
 
     @property
@@ -155,6 +155,8 @@ class KVLayout(Strict):
         """The layers that keep keys and values."""
         others = () if self.conv is None else self.conv.layers
         return tuple(i for i in range(self.layers) if i not in others)
+
+    @property
     def bytes_per_token(self) -> int:
         """Bytes that one token occupies over all layers."""
         size = 4 if self.dtype == "float32" else 2
@@ -172,7 +174,7 @@ class KVLayout(Strict):
 class Language(NamedTuple):
     """What a language model needs besides its graphs."""
 
-    spec: DecoderSpec
+    spec: DecoderSpec | Seq2SeqSpec
     kv: KVLayout
     prompt: PromptSpec
 
@@ -188,6 +190,7 @@ class Manifest(Strict):
     exporter: dict[str, str] = Field(description="library -> version")
     graphs: dict[str, GraphEntry]
     decoder: DecoderSpec | None = None
+    seq2seq: Seq2SeqSpec | None = None
     weights: dict[str, WeightEntry]
     image: ImageSpec | None = None
     visual_tokens: VisualTokens | None = None
@@ -204,9 +207,11 @@ class Manifest(Strict):
     def _consistent(self) -> Manifest:
         if not self.graphs:
             raise ValueError("a bundle needs at least one graph")
-        language = (self.decoder, self.prompt, self.kv)
+        language = (self.decoder or self.seq2seq, self.prompt, self.kv)
         if "decoder" in self.graphs and None in language:
-            raise ValueError("a decoder graph needs the sections decoder, prompt and kv")
+            raise ValueError("a decoder graph needs the sections decoder or seq2seq, prompt and kv")
+        if ("encoder" in self.graphs) != (self.seq2seq is not None):
+            raise ValueError("a graph called encoder and the section seq2seq go together")
         for graph, section in (("vision", self.image), ("text", self.text), (MASKS, self.masks)):
             if (graph in self.graphs) != (section is not None):
                 raise ValueError(f"a graph called {graph} and the section about it go together")

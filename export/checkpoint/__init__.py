@@ -2,6 +2,7 @@
 
 from edgevlm.export.checkpoint.files import finite, read_json, read_text, reason
 from edgevlm.export.checkpoint.folder import Checkpoint, compiled
+from edgevlm.export.checkpoint.generation import generation_rules
 from edgevlm.export.checkpoint.safetensors import SafetensorsFile
 from edgevlm.export.checkpoint.tensors import StoredTensors, Tensors, View
 
@@ -13,6 +14,7 @@ __all__ = [
     "View",
     "compiled",
     "finite",
+    "generation_rules",
     "read_json",
     "read_text",
     "reason",

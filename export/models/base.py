@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from edgevlm.bundle.decoder import DecoderSpec, RopeScaling
 from edgevlm.bundle.manifest import PromptSpec
 from edgevlm.errors import CheckpointError, ConfigError
-from edgevlm.export.checkpoint import Checkpoint, View, reason
+from edgevlm.export.checkpoint import Checkpoint, View, generation_rules, reason
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 
 
@@ -74,6 +74,7 @@ class TextFamily:
                 chat_template="chat_template.jinja" if template else None,
                 bos_token_id=checkpoint.bos_id(),
                 stop_token_ids=checkpoint.stop_ids(),
+                rules=generation_rules(checkpoint),
             ),
             precision="fp32",
             weight_files=checkpoint.weight_files,

@@ -16,7 +16,7 @@ from edgevlm.bundle.images import ImageSpec
 from edgevlm.bundle.manifest import PromptSpec, VisualTokens, WeightEntry
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import CheckpointError, ConfigError
-from edgevlm.export.checkpoint import Checkpoint, View
+from edgevlm.export.checkpoint import Checkpoint, View, generation_rules
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions, ModelParts
@@ -84,6 +84,7 @@ class VlmFamily:
                 content="parts",
                 bos_token_id=checkpoint.bos_id(),
                 stop_token_ids=checkpoint.stop_ids(),
+                rules=generation_rules(checkpoint, config),
             ),
             image=image,
             visual_tokens=VisualTokens(count=self.most_tokens(config, image), compressor="none"),

@@ -11,6 +11,7 @@ from edgevlm.answer import FinishReason
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.model.decoder import Decoder
 from edgevlm.runtime.model.embedding import EmbeddingTable
+from edgevlm.runtime.model.logit_rules import LogitRules
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.sampling import Sampler
 
@@ -65,6 +66,7 @@ def generate(
     table: EmbeddingTable,
     rows: Rows,
     stop_ids: frozenset[int],
+    rules: LogitRules,
     sampler: Sampler,
     budget: Budget,
     result: Generation,
@@ -77,7 +79,7 @@ def generate(
     Raises:
         ContextOverflow: the prompt leaves no room for a single token.
     """
-    if decoder.length + len(rows) >= decoder.capacity:
+    if decoder.room(len(rows)) <= 0:
         raise ContextOverflow(
             f"the prompt has {decoder.length + len(rows)} tokens and the context holds "
             f"{decoder.capacity}: shorten the question, or export with a larger --max-context"
@@ -85,7 +87,8 @@ def generate(
     begun = time.perf_counter_ns()
     logits = decoder.append(rows)
     while True:
-        token, log_probability = sampler.next(logits[-1])
+        token, log_probability = sampler.next(rules.apply(logits[-1]))
+        rules.said(token)
         now = time.perf_counter_ns()
         if result.token_ids:
             result.decode_ms += (now - begun) / 1e6
@@ -94,6 +97,8 @@ def generate(
         result.token_ids.append(token)
         result.log_probability += log_probability
         ended = _ended(token, stop_ids, decoder, budget, len(result.token_ids))
+        if rules.cut:
+            ended = "length"  # the end token is the rules', not the model's
         if ended is not None:
             result.finish_reason = ended
         yield token

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from edgevlm.bundle import Manifest
-from edgevlm.errors import BundleError
+from edgevlm.bundle.seq2seq import Seq2SeqSpec
+from edgevlm.errors import BundleError, ContractError
 from edgevlm.runtime.backends.base import Graph
 from edgevlm.runtime.model.growing_cache import GrowingDecoder
 from edgevlm.runtime.model.kv_cache import CachedDecoder
@@ -57,9 +58,12 @@ def open_decoder(manifest: Manifest, graph: Graph, watch: tuple[str, ...] = ()) 
         watch: further outputs of the graph to keep after every call.
 
     Raises:
+        ContractError: the model is an encoder-decoder.
         BundleError: a lowering that this runtime does not know.
     """
     spec, layout, _ = manifest.language
+    if isinstance(spec, Seq2SeqSpec):
+        raise ContractError(f"{manifest.name} is an encoder-decoder: its decoder has no prompt")
     lowering = manifest.graphs["decoder"].lowering
     if lowering == GROWING:
         return GrowingDecoder(graph, layout, spec)

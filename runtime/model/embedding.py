@@ -28,7 +28,7 @@ class EmbeddingTable:
         entry = bundle.manifest.weights.get("embedding")
         if entry is None or entry.layout == "transposed":
             raise BundleCorrupt(f"{bundle.root}: the manifest names no embedding table")
-        spec = bundle.manifest.decoder
+        spec = bundle.manifest.decoder or bundle.manifest.seq2seq
         self._scale = np.float32(1.0 if spec is None else spec.embed_scale)
         self._values = bundle.array(entry.values)
         self._scales = None if entry.scales is None else bundle.array(entry.scales)

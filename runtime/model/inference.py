@@ -14,15 +14,17 @@ from edgevlm.bundle import Bundle
 from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.decode import Budget, Generation, generate
-from edgevlm.runtime.model.decoder import open_decoder
+from edgevlm.runtime.model.decoder import Decoder, open_decoder
 from edgevlm.runtime.model.detokenize import TextStream
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.image import load_image
+from edgevlm.runtime.model.logit_rules import LogitRules
 from edgevlm.runtime.model.messages import pictures
 from edgevlm.runtime.model.prompt import Prompt, PromptBuilder
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.rows_builder import RowsBuilder
 from edgevlm.runtime.model.sampling import Sampler, SamplingOptions
+from edgevlm.runtime.model.seq2seq import open_seq2seq
 from edgevlm.runtime.model.tokenizer import read_tokenizer
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
 from edgevlm.tensors import Array, Float32
@@ -72,7 +74,11 @@ class Inference:
         self._image_token = prompt.image_token_id
         self._vision = VisionEncoder(bundle, backend) if "vision" in manifest.graphs else None
         graph = backend.load(bundle.path(manifest.graphs["decoder"].file), burst=True)
-        self._decoder = open_decoder(manifest, graph, watch)
+        self._decoder: Decoder = (
+            open_decoder(manifest, graph, watch)
+            if manifest.seq2seq is None
+            else open_seq2seq(bundle, backend, graph, self._table, watch)
+        )
         self._constant: tuple[int, ...] = ()  # tokens whose keys and values lie in the cache
 
     @property
@@ -131,11 +137,13 @@ class Inference:
         """
         rows = self.begin(turn, messages)
         self._prefill_constant(turn)
+        limit = min(budget.max_tokens, self._decoder.room(len(rows)) + 1)
         for token in generate(
             self._decoder,
             self._table,
             rows,
             self._stop_ids,
+            LogitRules.of(self._manifest, self.prompt_ids(turn), limit),
             Sampler(sampling),
             budget,
             turn.generation,
@@ -206,6 +214,7 @@ class Inference:
             if constant:
                 begun = time.perf_counter_ns()
                 self._decoder.append(self._table.rows(constant))
+                self._decoder.mark()
                 turn.prefix_ms = (time.perf_counter_ns() - begun) / 1e6
             self._constant = constant
         self._decoder.rewind(len(constant))
@@ -214,7 +223,6 @@ class Inference:
         """What a finished turn gave, and what it cost."""
         done = turn.generation
         return Answer(
-                self._decoder.mark()
             text=self._tokenizer.decode(done.token_ids, skip_special_tokens=True),
             token_ids=tuple(done.token_ids),
             finish_reason=done.finish_reason,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.bundle.seq2seq import Seq2SeqSpec
 from edgevlm.runtime.model.positions import mrope_positions
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.vision import Segment
@@ -19,7 +20,7 @@ class RowsBuilder:
         start: rotary position of the first row.
     """
 
-    def __init__(self, spec: DecoderSpec, start: int) -> None:
+    def __init__(self, spec: DecoderSpec | Seq2SeqSpec, start: int) -> None:
         self._spec = spec
         self._start = start
         self._embeds: list[Float32] = [np.zeros((0, spec.hidden_size), np.float32)]
