@@ -16,6 +16,7 @@ from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint.adapter import AdaptedTensors
 from edgevlm.export.checkpoint.files import read_json, read_text, reason
 from edgevlm.export.checkpoint.tensors import StoredTensors, Tensors, View
+from edgevlm.export.checkpoint.tokenizer_convert import convert_tokenizer
 from edgevlm.tensors import Float32
 
 
@@ -86,17 +87,14 @@ class Checkpoint:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer.
+        """The tokenizer: ``tokenizer.json``, or made from vocabulary files.
 
         Raises:
             CheckpointError: there is none, or it is damaged.
         """
         path = self.folder / "tokenizer.json"
         if not path.is_file():
-            raise CheckpointError(
-                f"{self.folder} has no tokenizer.json; save it with "
-                "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
-            )
+            return convert_tokenizer(self.folder)
         text = read_text(path)
         try:
             return Tokenizer.from_str(text)
