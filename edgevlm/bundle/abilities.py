@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgevlm.bundle.manifest import Manifest
+from edgevlm.bundle.masks import GRAPH as MASKS
 from edgevlm.errors import ContractError
 
 # Method of a loaded model -> what it needs, in words, and whether a bundle has it.
@@ -16,6 +17,7 @@ _NEEDS: dict[str, tuple[str, Callable[[Manifest], bool]]] = {
         "text encoder beside a picture embedding",
         lambda m: "text" in m.graphs and gives(m, "embedding"),
     ),
+    "masks": ("mask decoder", lambda m: MASKS in m.graphs),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a bundle perceives without a language model: embeddings, and labels by them."""
+"""What a bundle perceives without a language model: embeddings, labels by them, and masks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edgevlm.bundle.text import SLOT, TextSpec
 from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.image import load_image
+from edgevlm.runtime.model.masks import MaskDecoder, Masks
 from edgevlm.runtime.model.text_encoder import TextEncoder, checked_texts
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
 from edgevlm.tensors import Float32
@@ -21,8 +22,8 @@ from edgevlm.tensors import Float32
 class Perception:
     """A bundle's encoders. Not thread-safe.
 
-    The text encoder is loaded when the first text comes: who only wants embeddings of pictures
-    does not pay for it.
+    The text encoder is loaded when the first text comes, and the mask decoder when the first
+    masks are asked for: who only wants embeddings of pictures does not pay for them.
 
     Args:
         bundle: an opened bundle.
@@ -42,15 +43,18 @@ class Perception:
         self._owns_vision = vision is None and "vision" in self._manifest.graphs
         self._vision = VisionEncoder(bundle, backend) if self._owns_vision else vision
         self._texts: TextEncoder | None = None
+        self._masks: MaskDecoder | None = None
         self._last: tuple[tuple[str, ...], Float32] | None = None
 
     def encode(self, image: Any) -> Encoded:
-        """One picture through the vision encoder.
+        """One picture through the vision encoder; what is encoded already stays as it is.
 
         Raises:
             ContractError: there is none.
             ImageError: a picture that cannot be taken.
         """
+        if isinstance(image, Encoded):
+            return image
         if self._vision is None:
             raise ContractError(f"{self._manifest.name} has no vision encoder: it takes text only")
         alpha = self._manifest.image.alpha if self._manifest.image else "drop"
@@ -90,6 +94,18 @@ class Perception:
         best = np.argsort(-chances, kind="stable")
         return [(labels[i], float(chances[i])) for i in best]
 
+    def masks(self, image: Any, **prompts: Any) -> Masks:
+        """Masks of points and boxes; arguments as in ``MaskDecoder.decode``.
+
+        Raises:
+            ContractError: there is no mask decoder, or prompts that do not fit.
+            ImageError: a picture that cannot be taken.
+        """
+        require(self._manifest, "masks")
+        if self._masks is None:
+            self._masks = MaskDecoder(self._bundle, self._backend)
+        return self._masks.decode(self.encode(image), **prompts)
+
     def _label_embeds(self, texts: tuple[str, ...]) -> Float32:
         """Embeddings of the labels; the last ones are kept, as a stream asks for the same."""
         if self._last is None or self._last[0] != texts:
@@ -100,8 +116,9 @@ class Perception:
         """Release the graphs; may be called twice."""
         if self._owns_vision and self._vision is not None:
             self._vision.close()
-        if self._texts is not None:
-            self._texts.close()
+        for graph in (self._texts, self._masks):
+            if graph is not None:
+                graph.close()
 
 
 def probabilities(embedding: Float32, text_embeds: Float32, spec: TextSpec) -> Float32:

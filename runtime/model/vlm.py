@@ -15,11 +15,12 @@ from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.decode import Budget, never
 from edgevlm.runtime.model.inference import Inference, Turn
+from edgevlm.runtime.model.masks import Masks
 from edgevlm.runtime.model.messages import conversation
 from edgevlm.runtime.model.perception import Perception
 from edgevlm.runtime.model.sampling import SamplingOptions
 from edgevlm.runtime.model.vision import Encoded
-from edgevlm.tensors import Float32
+from edgevlm.tensors import Array, Float32
 
 
 class Vlm:
@@ -170,7 +171,7 @@ class Vlm:
         """Which of ``labels`` the picture shows.
 
         Args:
-            image: a picture, as in ``ask``.
+            image: a picture, as in ``ask``, or what ``encode`` gave for it.
             labels: at least one.
             template: holds ``{}``, where a label is put; the bundle's own when None. ``"{}"``
                 takes labels as they are.
@@ -187,6 +188,33 @@ class Vlm:
         """
         with self._alone():
             return self._perception.classify(image, labels, template)
+
+    def masks(
+        self,
+        image: Any,
+        *,
+        points: Sequence[Any] | Array | None = None,
+        labels: Sequence[Any] | Array | None = None,
+        boxes: Sequence[Any] | Array | None = None,
+        several: bool = True,
+    ) -> Masks:
+        """Masks of what points and boxes mean, at the picture's own resolution.
+
+        Args:
+            image: a picture, as in ``ask``, or what ``encode`` gave for it.
+            points: ``(prompts, n, 2)``, x and y in the picture's pixels; prompts may differ in n.
+            labels: ``(prompts, n)``, 1 inside the object and 0 outside; None is all inside.
+            boxes: ``(prompts, 4)``: left, top, right, bottom.
+            several: every reading of an ambiguous prompt; else the one of a clear prompt.
+
+        Raises:
+            ContractError: the bundle has no mask decoder, or prompts that do not fit.
+            ImageError: a picture that cannot be taken.
+        """
+        with self._alone():
+            return self._perception.masks(
+                image, points=points, labels=labels, boxes=boxes, several=several
+            )
 
     def close(self) -> None:
         """Release graphs and cache; may be called twice."""
