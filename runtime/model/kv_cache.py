@@ -68,6 +68,10 @@ class CachedDecoder:
         self._count = np.ones(1, np.int64)
         self._slots = None if spec.mrope_section is None else _Slots(spec, layout.capacity)
 
+    def room(self, rows: int) -> int:
+        """Positions that are left behind so many further rows; below 0, they do not fit."""
+        return self.capacity - self.length - rows
+
     def rewind(self, length: int) -> None:
         """Forget every position from ``length`` on.
 
@@ -77,19 +81,19 @@ class CachedDecoder:
         """
         if not 0 <= length <= self.length:
             raise ContractError(f"cannot rewind to {length}: the cache holds {self.length}")
-        self.length = length
-
-    def append(self, rows: Rows | Float32, logits: int = 1) -> Float32:
-        """Run ``rows`` behind what the cache holds.
         if self._conv is not None:
             self._conv.rewind(length, self.length)
+        self.length = length
 
-        Args:
     def mark(self) -> None:
         """Keep what it takes to come back to this position."""
         if self._conv is not None:
             self._conv.mark(self.length, self._state)
 
+    def append(self, rows: Rows | Float32, logits: int = 1) -> Float32:
+        """Run ``rows`` behind what the cache holds.
+
+        Args:
             rows: embeddings, float32 ``(tokens, hidden_size)``, or with what goes beside them.
             logits: for how many of the last rows logits are wanted, at most ``CHUNK``.
 
@@ -146,12 +150,12 @@ class CachedDecoder:
             given = rows.deepstack
             features = np.zeros(shape, np.float32) if given is None else given
             feeds["deepstack"] = features[:, None]
+        if self._conv is not None:
+            feeds |= self._conv.feeds()
         self._state.run(feeds, self._shapes(len(rows), logits))
         return np.asarray(self._state.output("logits"), np.float32)
 
     def _shapes(self, rows: int, logits: int) -> dict[str, tuple[int, ...]]:
-        if self._conv is not None:
-            feeds |= self._conv.feeds()
         spec = self._spec
         shapes: dict[str, tuple[int, ...]] = {"logits": (logits, spec.vocab_size)}
         for name in self._watch:
