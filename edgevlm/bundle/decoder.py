@@ -102,10 +102,10 @@ class DecoderSpec(BaseModel):
             raise ValueError("sliding layers need a sliding_window")
         if self.conv_layers and self.conv_kernel is None:
             raise ValueError("convolution layers need a conv_kernel")
-        if set(self.conv_layers) >= set(range(self.num_layers)):
-            raise ValueError(f"none of the {self.num_layers} layers attends: one must")
-        if odd := sorted(set(self.conv_layers) - set(range(self.num_layers))):
+        if odd := sorted(i for i in self.conv_layers if not 0 <= i < self.num_layers):
             raise ValueError(f"convolution layers {odd} of {self.num_layers} layers")
+        if len(set(self.conv_layers)) == self.num_layers:
+            raise ValueError(f"none of the {self.num_layers} layers attends: one must")
         if self.mrope_section is not None and 2 * sum(self.mrope_section) != self.head_dim:
             raise ValueError(
                 f"mrope_section {self.mrope_section} does not make head_dim {self.head_dim}"
