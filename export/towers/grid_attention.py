@@ -104,5 +104,6 @@ def _with_positions(
 def _table(w: TowerWriter, name: str, side: int) -> Float32:
     """Positions of every query row against every key row, ``(side, width, side)``."""
     places = np.arange(side)
-    table: Float32 = w.source.get(name)[places[:, None] - places[None] + side - 1]
-    return table.transpose(0, 2, 1)
+    table = w.source.get(name)[places[:, None] - places[None] + side - 1]
+    turned: Float32 = table.transpose(0, 2, 1)
+    return turned

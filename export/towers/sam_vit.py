@@ -127,7 +127,7 @@ def _check(w: TowerWriter, spec: SamVitSpec) -> None:
     """
     side, width = spec.side, spec.hidden_size // spec.heads
     patch = (spec.hidden_size, 3, spec.patch_size, spec.patch_size)
-    wanted = {"patch_embed.projection.weight": patch}
+    wanted: dict[str, tuple[int, ...]] = {"patch_embed.projection.weight": patch}
     if spec.positions:
         wanted["pos_embed"] = (1, side, side, spec.hidden_size)
     for i in range(spec.layers if spec.relative else 0):
