@@ -4,11 +4,12 @@ The runtime writes the inputs, the source model reads them and writes its result
 the certificate compares the bundle with these. Every array is an ``.npy`` file of one folder.
 
 ========================  ===================================================================
-``case.json``             the question and the system turn, as text
+``case.json``             the question, or an encoder's texts
 ``picture.N.npy``         uint8 RGB ``(height, width, 3)``, the N-th picture as it came
 ``ids.npy``               int64 ``(rows,)``: the prompt, the image token at every visual row
 ``pixels.N.M.npy``        uint8 RGB ``(height, width, 3)``: tile M of picture N as the encoder
                           gets it (not kept in the bundle)
+``text.NAME.npy``         int64 ``(texts, tokens)``: of an encoder's texts, such as ``input_ids``
 ``stage.NAME.npy``        float32 ``(sampled rows, width)``: a stage of the source model
 ``tokens.npy``            int64 ``(steps,)``: its greedy answer
 ``gaps.npy``              float32 ``(steps,)``: its best logit less its second best
@@ -19,6 +20,7 @@ the certificate compares the bundle with these. Every array is an ``.npy`` file 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,21 @@ class ProbeCase:
         body = json.dumps({"question": text}, ensure_ascii=False, indent=1)
         (self.folder / "case.json").write_text(body + "\n", "utf-8")
 
+    def save_texts(self, texts: Sequence[str]) -> None:
+        """Write the texts of an encoder's case; there may be none."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        body = json.dumps({"texts": list(texts)}, ensure_ascii=False, indent=1)
+        (self.folder / "case.json").write_text(body + "\n", "utf-8")
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of an encoder's case.
+
+        Raises:
+            BundleCorrupt: ``case.json`` is missing or damaged.
+        """
+        return [str(text) for text in self._content("texts", list)]
+
     @property
     def question(self) -> str:
         """The user's text.
@@ -81,12 +98,17 @@ class ProbeCase:
         Raises:
             BundleCorrupt: ``case.json`` is missing or damaged.
         """
+        return str(self._content("question", str))
+
+    def _content(self, key: str, kind: type) -> Any:
         path = self.folder / "case.json"
         try:
-            content: Any = json.loads(path.read_text("utf-8"))
-            return str(content["question"])
+            value = json.loads(path.read_text("utf-8"))[key]
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise BundleCorrupt(f"{path} is missing or damaged: {exc}") from exc
+        if not isinstance(value, kind):
+            raise BundleCorrupt(f"{path} is damaged: {key} is no {kind.__name__}")
+        return value
 
     @property
     def pictures(self) -> list[UInt8]:

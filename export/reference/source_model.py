@@ -17,11 +17,13 @@ class TransformersReference:
 
     Args:
         folder: the checkpoint.
+        module: what is run: it takes the checkpoint, the folder of the cases and the adapter.
         adapter: a peft adapter, merged by peft itself.
         check_images: a folder of pictures, each of which becomes a case.
     """
 
     folder: Path
+    module: str = "edgevlm.export.reference.transformers_vlm"
     adapter: Path | None = None
     check_images: Path | None = None
 
@@ -35,7 +37,7 @@ class TransformersReference:
         extra = [] if self.adapter is None else [self.adapter]
         try:
             run_module(
-                "edgevlm.export.reference.transformers_vlm",
+                self.module,
                 self.folder,
                 root / "probe",
                 *extra,

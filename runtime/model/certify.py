@@ -28,6 +28,7 @@ from edgevlm.runtime.model.certify_cases import certify_cases
 from edgevlm.runtime.model.decoder import open_decoder
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.load import open_backend
+from edgevlm.runtime.model.probe_encoder import certify_encoders
 
 REFERENCE = "numpy float32, from the source weights"
 
@@ -40,6 +41,8 @@ def certify(bundle: Bundle, backend: Backend) -> BackendParity:
         BackendError: a graph does not run.
     """
     root = bundle.root / "probe"
+    if "decoder" not in bundle.manifest.graphs:
+        return certify_encoders(bundle, backend, cases(root))
     if (found := cases(root)) or bundle.manifest.decoder is None:
         return certify_cases(bundle, backend, found)
     return _certify_rows(bundle, backend, ProbeCase(root))

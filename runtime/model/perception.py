@@ -16,7 +16,7 @@ from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.masks import MaskDecoder, Masks
 from edgevlm.runtime.model.text_encoder import TextEncoder, checked_texts
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
-from edgevlm.tensors import Float32
+from edgevlm.tensors import Array, Float32
 
 
 class Perception:
@@ -67,10 +67,22 @@ class Perception:
             ContractError: there is no text encoder, or what came is no list of texts.
             ContextOverflow: a text is longer than the context.
         """
+        return self._text_encoder().encode(texts)
+
+    def text_inputs(self, texts: Sequence[str]) -> dict[str, Array]:
+        """What the text encoder takes for some texts: int64 ``(texts, tokens)`` each.
+
+        Raises:
+            ContractError: there is no text encoder.
+            ContextOverflow: a text is longer than the context.
+        """
+        return self._text_encoder().feeds(texts)
+
+    def _text_encoder(self) -> TextEncoder:
         require(self._manifest, "encode_text")
         if self._texts is None:
             self._texts = TextEncoder(self._bundle, self._backend)
-        return self._texts.encode(texts)
+        return self._texts
 
     def classify(
         self, image: Any, labels: Sequence[str], template: str | None = None

@@ -19,6 +19,7 @@ from edgevlm.runtime.model.image import SUFFIXES, load_image
 from edgevlm.runtime.model.inference import Inference, Turn
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.messages import conversation
+from edgevlm.runtime.model.probe_encoder import write_encoder_inputs
 
 UInt8 = NDArray[np.uint8]
 QUESTION = "What is in this picture?"
@@ -45,6 +46,11 @@ def write_inputs(bundle: Bundle, pictures: Path | None) -> None:
         ContextOverflow: a prompt does not fit the context.
     """
     root = bundle.root / "probe"
+    if "decoder" not in bundle.manifest.graphs:
+        shown = [("picture", probe_picture(HEIGHT, WIDTH))]
+        own = [(f"check-{path.name}", path) for path in _files(pictures)]
+        write_encoder_inputs(bundle, open_backend("ort-cpu", spin=False), [*shown, *own])
+        return
     inference = Inference(bundle, open_backend("ort-cpu", spin=False))
     try:
         _write(inference, ProbeCase(root / "picture"), [probe_picture(HEIGHT, WIDTH)])
