@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from edgevlm.bundle.images import Fit
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.compressors.grid import GridPool
+from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.nano import connector, efficientnet, recipe
 from edgevlm.export.nano.packages import ENCODER, class_names
 from edgevlm.export.nano.vision import NanoVision
 from edgevlm.export.probe import probe_picture
+from edgevlm.export.progress import Progress
 from edgevlm.export.torch_legacy import read_state_dict
 from edgevlm.runtime.model.load import open_backend
 
@@ -40,8 +43,9 @@ def parts() -> ModelParts:
 
 @pytest.fixture(scope="module")
 def vision(parts: ModelParts) -> NanoVision:
-    assert isinstance(parts.vision, NanoVision)
-    return parts.vision
+    (found,) = parts.parts
+    assert isinstance(found, NanoVision)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +78,7 @@ def torch_outputs(state: dict[str, torch.Tensor], image: UInt8) -> tuple[Float32
 
 
 def graph_outputs(vision: NanoVision, folder: Path, image: UInt8) -> dict[str, NDArray]:
-    vision.lower(folder)
+    vision.lower(folder, PrecisionPlan(default="fp32"), Progress(vision.steps))
     graph = open_backend("ort-cpu", threads=2, spin=False).load(folder / "vision.onnx")
     found = graph.run({"image": image})
     graph.close()
@@ -178,10 +182,12 @@ def test_the_recipe_takes_a_count_of_tokens_and_an_image_size() -> None:
     parts = recipe.gather(ExportOptions(tokens=49, image_size=256))
     assert parts.visual_tokens is not None
     assert parts.visual_tokens.count == 49
-    assert isinstance(parts.vision, NanoVision)
-    assert (parts.vision.pool, parts.vision.image_size) == (GridPool(49), 256)
+    (found,) = parts.parts
+    assert isinstance(found, NanoVision)
+    assert (found.pool, found.image_size) == (GridPool(49), 256)
     assert parts.image is not None
-    assert (parts.image.height, parts.image.width) == (256, 256)
+    assert isinstance(parts.image.policy, Fit)
+    assert (parts.image.policy.height, parts.image.policy.width) == (256, 256)
 
 
 @pytest.mark.parametrize(

@@ -154,8 +154,8 @@ def test_a_limit_that_suffices_changes_nothing(checkpoint: Checkpoint, target: P
     open_bundle(target / "bundle", verify="always")
 
 
-@pytest.mark.parametrize("size", ["64k", "300k", "430k"])
-def test_a_full_disk_ends_in_one_line_and_leaves_nothing(
+@pytest.mark.parametrize("size", ["64k", "430k", "100m"])
+def test_a_disk_too_small_is_said_before_the_work_and_leaves_nothing(
     checkpoint: Checkpoint, target: Path, size: str
 ) -> None:
     """A real file system of that size, in a mount namespace of its own."""
@@ -176,7 +176,8 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing(
     assert done.stdout == ""
     last = done.stderr.splitlines()[-1]
     assert last.startswith("edgevlm: ")
-    assert "No space left on device" in last
+    assert "the bundle needs about 0.2 GB and" in last
+    assert "make room" in last
     assert "Traceback" not in done.stderr
 
 

@@ -141,7 +141,7 @@ def test_a_rendered_chat_is_that_of_transformers(
     builder = PromptBuilder(spec, str(metadata["tokenizer.chat_template"]), rebuilt)
     wanted = smollm2.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     prompt = builder.build(chat)
-    assert prompt.image_count == 0
+    assert prompt.segments == ()
     assert rebuilt.decode(list(prompt.texts[0]), skip_special_tokens=False) == wanted
     assert list(prompt.texts[0]) == smollm2.tokenizer(wanted).input_ids
 

@@ -56,7 +56,7 @@ def test_nanos_prompt_is_its_own_template_with_system_labels_and_question(nano: 
         "The picture shows: tabby cat (80%), lynx (20%). What is this?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    assert prompt.image_count == 1
+    assert prompt.segments == ((0, 0),)
     assert prompt.texts[0][0] == words.token_to_id("<|im_start|>")
 
 
