@@ -10,6 +10,8 @@ the certificate compares the bundle with these. Every array is an ``.npy`` file 
 ``pixels.N.M.npy``        uint8 RGB ``(height, width, 3)``: tile M of picture N as the encoder
                           gets it (not kept in the bundle)
 ``text.NAME.npy``         int64 ``(texts, tokens)``: of an encoder's texts, such as ``input_ids``
+``mask.KIND.NAME.npy``    points and labels of a mask decoder's prompts, KIND points or boxes
+``extent.npy``            int64 ``(2,)``: height and width of the picture within those pixels
 ``stage.NAME.npy``        float32 ``(sampled rows, width)``: a stage of the source model
 ``tokens.npy``            int64 ``(steps,)``: its greedy answer
 ``gaps.npy``              float32 ``(steps,)``: its best logit less its second best

@@ -113,10 +113,19 @@ class Perception:
             ContractError: there is no mask decoder, or prompts that do not fit.
             ImageError: a picture that cannot be taken.
         """
+        decoder = self.mask_decoder()
+        return decoder.decode(self.encode(image), **prompts)
+
+    def mask_decoder(self) -> MaskDecoder:
+        """The mask decoder.
+
+        Raises:
+            ContractError: there is none.
+        """
         require(self._manifest, "masks")
         if self._masks is None:
             self._masks = MaskDecoder(self._bundle, self._backend)
-        return self._masks.decode(self.encode(image), **prompts)
+        return self._masks
 
     def _label_embeds(self, texts: tuple[str, ...]) -> Float32:
         """Embeddings of the labels; the last ones are kept, as a stream asks for the same."""

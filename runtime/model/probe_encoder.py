@@ -1,7 +1,7 @@
 """The parity probe of bundles without a language model: pictures and texts, and their embeddings.
 
 The runtime makes the inputs, the source model computes from them what it would give, and the
-certificate compares. Stages are named ``<graph>.<output>``.
+certificate compares. Stages are named ``<graph>.<output>``, of a head without ``heads/``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edgevlm.parity import BackendParity, PictureParity, StageParity, judge_stag
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.perception import Perception
-from edgevlm.tensors import Array
+from edgevlm.runtime.model.probe_masks import mask_outputs, write_mask_inputs
 
 TEXTS = (
     "a photo of a boat in a harbour",
@@ -48,8 +48,11 @@ def write_encoder_inputs(
             case = ProbeCase(bundle.root / "probe" / name)
             picture = load_image(source)
             case.save("picture.0", picture)
-            for m, tile in enumerate(perception.encode(picture).pixels):
+            encoded = perception.encode(picture)
+            for m, tile in enumerate(encoded.pixels):
                 case.save(f"pixels.0.{m}", tile)
+            if bundle.manifest.masks is not None:
+                write_mask_inputs(case, encoded)
             texts = TEXTS if n == 0 and bundle.manifest.text is not None else ()
             case.save_texts(texts)
             if texts:
@@ -89,9 +92,10 @@ def certify_encoders(bundle: Bundle, backend: Backend, found: list[ProbeCase]) -
 def _measure(bundle: Bundle, perception: Perception, case: ProbeCase) -> tuple[StageParity, ...]:
     """Every stage that the source model has left its values of."""
     (picture,) = case.pictures
-    found: dict[str, Array] = {
-        f"vision.{name}": value for name, value in perception.encode(picture).outputs.items()
-    }
+    encoded = perception.encode(picture)
+    found = {f"vision.{name}": value for name, value in encoded.outputs.items()}
+    if bundle.manifest.masks is not None:
+        found |= mask_outputs(perception, case, encoded)
     if texts := case.texts:
         for key, value in perception.text_inputs(texts).items():
             if not np.array_equal(value, case.load(f"text.{key}")):
@@ -105,7 +109,8 @@ def _measure(bundle: Bundle, perception: Perception, case: ProbeCase) -> tuple[S
         if not np.isfinite(rows).all():
             raise BackendError(f"{case.folder.name}: {stage} has values that are not finite")
         graph, _, _ = stage.partition(".")
-        precision = bundle.manifest.graphs[graph].precision
+        graphs = bundle.manifest.graphs
+        precision = graphs[graph if graph in graphs else f"heads/{graph}"].precision
         stages.append(judge_stage(stage, precision, case.load(f"stage.{stage}"), rows))
     if not stages:
         raise BundleCorrupt(f"{case.folder}: there is nothing to compare with")
