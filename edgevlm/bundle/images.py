@@ -100,8 +100,32 @@ class SmartResize(Strict):
     table_side: int | None = Field(default=None, ge=1, description="of the position table")
 
 
+class Lfm2Tiles(Strict):
+    """Native resolution within a budget of tokens; what is far larger becomes tiles as well.
+
+    A picture over ``tolerance`` times the budget is cut as ``InternVLTiles`` does it, and the whole
+    picture, at its native resolution, stands behind the tiles as a thumbnail.
+
+    Source: LFM2-VL (Liquid AI, 2025); transformers' ``Lfm2VlImageProcessor``.
+    """
+
+    kind: Literal["lfm2_tiles"] = "lfm2_tiles"
+    tile: Side
+    least: int = Field(ge=2, description="tiles of a picture that is cut")
+    most: int = Field(ge=2)
+    split: bool = True
+    thumbnail: bool = True
+    patch: int = Field(ge=1)
+    merge: int = Field(ge=1, description="patches along a side of what becomes one token")
+    least_tokens: int = Field(ge=1, description="of the whole picture")
+    most_tokens: int = Field(ge=1)
+    tolerance: float = Field(default=2.0, gt=0)
+    table_side: int = Field(ge=1, description="of the position table")
+
+
 Policy = Annotated[
-    Fit | Idefics3Tiles | InternVLTiles | AnyResolution | SmartResize, Field(discriminator="kind")
+    Fit | Idefics3Tiles | InternVLTiles | AnyResolution | SmartResize | Lfm2Tiles,
+    Field(discriminator="kind"),
 ]
 
 

@@ -1,6 +1,5 @@
 """Gated short convolution of one decoder layer (LFM2), its state updated in place.
 
-
     x ── in_proj ── Split ── B ──┐
                           ├─ C ──┼──────────────────────────────────────── Mul ──
                           └─ x ─ Mul ── Concat with past_conv ── taps ──────┘

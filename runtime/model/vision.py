@@ -108,10 +108,11 @@ class VisionEncoder:
         """
         begun = time.perf_counter_ns()
         prepared = prepare(image_rgb, self._spec, images_in_prompt=among)
-        feeds = side_inputs(prepared, self._spec)
+        feeds = [side_inputs(prepared, self._spec, n) for n in range(len(prepared.pixels))]
         fitted = time.perf_counter_ns()
-        outputs = self._run(prepared, feeds)
-        segments = self._segments(prepared, outputs)
+        parts = self._run(prepared, feeds)
+        segments = self._segments(prepared, parts)
+        outputs = parts[0] if len(parts) == 1 else _joined(parts)
         done = time.perf_counter_ns()
         return Encoded(
             segments=segments,
@@ -125,26 +126,32 @@ class VisionEncoder:
             encode_ms=(done - fitted) / 1e6,
         )
 
-    def _run(self, prepared: Prepared, feeds: dict[str, Array]) -> dict[str, Array]:
-        """The graph over one picture, or over its tiles, a few at a time."""
+    def _run(self, prepared: Prepared, feeds: list[dict[str, Array]]) -> list[dict[str, Array]]:
+        """The graph over one picture, or over its tiles: one by one, or all of one size."""
         image = next(t for t in self._graph.inputs if t.name == "image")
         if len(image.shape) == 3:
-            return self._graph.run({"image": prepared.pixels[0], **feeds})
+            return [
+                self._graph.run({"image": tile, **more})
+                for tile, more in zip(prepared.pixels, feeds, strict=True)
+            ]
         at_once = 1 if image.shape[0] == 1 else TILES_AT_ONCE
         parts = [
             self._graph.run({"image": np.stack(prepared.pixels[n : n + at_once])})
             for n in range(0, len(prepared.pixels), at_once)
         ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}]
 
-    def _segments(self, prepared: Prepared, outputs: dict[str, Array]) -> tuple[Segment, ...]:
-        tokens = outputs.get("visual_tokens")
+    def _segments(self, prepared: Prepared, parts: list[dict[str, Array]]) -> tuple[Segment, ...]:
+        tokens = parts[0].get("visual_tokens")
         if tokens is None:
             return ()
         if tokens.ndim == 2:
-            return (Segment(tokens, outputs.get("deepstack"), prepared.token_grid),)
-        parts = assemble(prepared, self._spec, tokens, self._newline)
-        return tuple(Segment(rows) for rows in parts)
+            return tuple(
+                Segment(part["visual_tokens"], part.get("deepstack"), prepared.token_grid)
+                for part in parts
+            )
+        rows = assemble(prepared, self._spec, tokens, self._newline)
+        return tuple(map(Segment, rows))
 
     def _label(self, outputs: dict[str, Array]) -> tuple[tuple[str, float], ...]:
         if self._rule is None:
@@ -156,3 +163,11 @@ class VisionEncoder:
     def close(self) -> None:
         """Release the graph; may be called twice."""
         self._graph.close()
+
+
+def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    """Outputs of several runs as rows behind each other, ``(rows, width)``."""
+    return {
+        name: np.concatenate([part[name].reshape(-1, part[name].shape[-1]) for part in parts])
+        for name in parts[0]
+    }

@@ -11,9 +11,10 @@ from edgevlm.bundle.images import (
     Idefics3Tiles,
     ImageSpec,
     InternVLTiles,
+    Lfm2Tiles,
     SmartResize,
 )
-from edgevlm.runtime.model.pictures import any_resolution, idefics3, internvl, smart_resize
+from edgevlm.runtime.model.pictures import any_resolution, idefics3, internvl, lfm2, smart_resize
 from edgevlm.runtime.model.pictures.expand import expand
 from edgevlm.runtime.model.pictures.fit import corner_extent, fit_image
 from edgevlm.runtime.model.pictures.prepared import Prepared, size_of
@@ -44,15 +45,19 @@ def prepare(image_rgb: NDArray[np.uint8], spec: ImageSpec, images_in_prompt: int
         return internvl.prepare(image_rgb, spec, policy)
     if isinstance(policy, AnyResolution):
         return any_resolution.prepare(image_rgb, spec, policy, images_in_prompt)
+    if isinstance(policy, Lfm2Tiles):
+        return lfm2.prepare(image_rgb, spec, policy)
     return smart_resize.prepare(image_rgb, spec, policy)
 
 
-def side_inputs(prepared: Prepared, spec: ImageSpec) -> dict[str, Array]:
-    """Further inputs of the vision graph, by name; none where its picture has one size."""
+def side_inputs(prepared: Prepared, spec: ImageSpec, tile: int = 0) -> dict[str, Array]:
+    """Further inputs of the vision graph for one tile, by name; none where tiles have one size."""
     if isinstance(spec.policy, Fit) and spec.policy.zero_padding:
         return {"extent": np.array(prepared.extent, np.int64)}
     if isinstance(spec.policy, SmartResize):
         return smart_resize.side_inputs(prepared, spec.policy)
+    if isinstance(spec.policy, Lfm2Tiles):
+        return lfm2.side_inputs(prepared.pixels[tile], spec.policy)
     return {}
 
 

@@ -17,7 +17,7 @@ def prepare(image_rgb: UInt8, spec: ImageSpec, policy: InternVLTiles) -> Prepare
     source, tile = size_of(image_rgb), policy.tile
     columns, rows = (1, 1)
     if policy.split and policy.most > 1:
-        columns, rows = _canvas(*source, policy)
+        columns, rows = nearest_grid(*source, tile, policy.least, policy.most)
     tiles = cut(resized(image_rgb, rows * tile, columns * tile, spec), tile, tile)
     if len(tiles) == 1:
         return Prepared(pixels=tuple(tiles), source=source)
@@ -27,20 +27,27 @@ def prepare(image_rgb: UInt8, spec: ImageSpec, policy: InternVLTiles) -> Prepare
     )
 
 
-def _canvas(height: int, width: int, policy: InternVLTiles) -> tuple[int, int]:
-    """Columns and rows. Of equal ratios the larger grid wins while it is under half empty."""
+def nearest_grid(height: int, width: int, tile: int, least: int, most: int) -> tuple[int, int]:
+    """Columns and rows of the grid whose aspect ratio is nearest.
+
+    Of equal ratios the larger grid wins while it is under half empty.
+
+    Args:
+        height: of the picture.
+        width: likewise.
+        tile: pixels along a side of a tile.
+        least: tiles of a grid.
+        most: likewise.
+    """
     ratio, area = width / height, width * height
     grids = [
-        (c, r)
-        for c in range(1, policy.most + 1)
-        for r in range(1, policy.most + 1)
-        if policy.least <= c * r <= policy.most
+        (c, r) for c in range(1, most + 1) for r in range(1, most + 1) if least <= c * r <= most
     ]
-    best, least = (1, 1), float("inf")
+    best, smallest = (1, 1), float("inf")
     for columns, rows in sorted(grids, key=lambda grid: grid[0] * grid[1]):
         difference = abs(ratio - columns / rows)
-        if difference < least:
-            best, least = (columns, rows), difference
-        elif difference == least and area > 0.5 * policy.tile**2 * columns * rows:
+        if difference < smallest:
+            best, smallest = (columns, rows), difference
+        elif difference == smallest and area > 0.5 * tile**2 * columns * rows:
             best = (columns, rows)
     return best

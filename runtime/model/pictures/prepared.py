@@ -15,8 +15,8 @@ class Prepared:
     """Tiles, and where they lie in the picture.
 
     Args:
-        pixels: uint8 RGB ``(height, width, 3)`` each, all of one size: the tiles row by row,
-            with the whole picture where ``whole`` says.
+        pixels: uint8 RGB ``(height, width, 3)`` each: the tiles row by row, all of one size, with
+            the whole picture, which may have another one, where ``whole`` says.
         rows: tiles from top to bottom; 0 where the picture was not cut.
         columns: tiles from left to right; 0 where the picture was not cut.
         whole: index of the whole picture among ``pixels``; None where there is none.

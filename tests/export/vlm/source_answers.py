@@ -26,7 +26,27 @@ def pil_backend(processor: Any) -> Any:
     if replacement is not None:
         settings = {k: v for k, v in current.to_dict().items() if not k.endswith("_type")}
         processor.image_processor = replacement(**settings)
+    elif name == "Lfm2VlImageProcessor":
+        resize_with_pillow()
     return processor
+
+
+def resize_with_pillow() -> None:
+    """Let processors that have no Pillow form resize with it, to compare the models bit by bit."""
+    import torch
+    from PIL import Image
+    from transformers.image_processing_backends import TorchvisionBackend
+
+    def resize(_self: Any, image: Any, size: Any, resample: Any = None, **_more: Any) -> Any:
+        shape = (size.width, size.height)
+        resized = [
+            np.asarray(Image.fromarray(one.permute(1, 2, 0).numpy()).resize(shape, int(resample)))
+            for one in image.reshape(-1, *image.shape[-3:])
+        ]
+        planes = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
+        return planes.reshape(*image.shape[:-2], *planes.shape[-2:])
+
+    TorchvisionBackend.resize = resize
 
 
 def main(arguments: list[str]) -> None:

@@ -28,6 +28,8 @@ FAMILIES: dict[str, Callable[[Path], object]] = {
     "qwen2_vl": tiny.qwen2_vl,
     "qwen2_5_vl": tiny.qwen2_5_vl,
     "qwen3_vl": tiny.qwen3_vl,
+    "lfm2_vl": tiny.lfm2_vl,
+    "lfm2_vl without thumbnail, norm, biases": lambda folder: tiny.lfm2_vl(folder, bare=True),
     "fast_vlm": lambda folder: fast_vlm(folder, "branches"),
     "fast_vlm folded": lambda folder: fast_vlm(folder, "folded"),
 }

@@ -305,6 +305,36 @@ def paligemma(folder: Path, text: str = "gemma") -> Tiny:
                 processor_class="PaliGemmaProcessor")  # fmt: skip
 
 
+def lfm2_vl(folder: Path, *, bare: bool = False) -> Tiny:
+    """LFM2-VL: SigLIP2 with a 5 by 5 position table; up to 20 tokens, or tiles of 48 pixels."""
+    extra = ["<image>", "<|image_start|>", "<|image_end|>", "<|img_thumbnail|>"]
+    extra += [f"<|img_row_{r}_col_{c}|>" for r in range(1, 7) for c in range(1, 7)]
+    text = {k: v for k, v in TEXT.items() if k not in ("head_dim", "tie_word_embeddings")}
+    config = transformers.Lfm2VlConfig(
+        text_config={"model_type": "lfm2", "vocab_size": VOCAB + len(extra), **text,
+                     "layer_types": ["conv", "full_attention", "conv"], "num_hidden_layers": 3,
+                     "block_multiple_of": 8},
+        vision_config={
+            "model_type": "siglip2_vision_model", "hidden_size": 60, "intermediate_size": 80,
+            "num_hidden_layers": 2, "num_attention_heads": 3, "patch_size": 8,
+            "num_patches": 25, "vision_use_head": False,
+        },
+        image_token_id=VOCAB, projector_hidden_size=76 if bare else 72, downsample_factor=2,
+        projector_use_layernorm=not bare, projector_bias=not bare,
+    )  # fmt: skip
+    processor = {
+        "do_convert_rgb": True, "do_image_splitting": True, "do_normalize": True, "do_pad": True,
+        "do_rescale": True, "do_resize": True, "downsample_factor": 2, "encoder_patch_size": 8,
+        "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "max_image_tokens": 20,
+        "min_image_tokens": 6, "max_tiles": 6, "min_tiles": 2, "max_pixels_tolerance": 2.0,
+        "resample": 2, "rescale_factor": 1 / 255, "tile_size": 48, "use_thumbnail": not bare,
+        "image_processor_type": "Lfm2VlImageProcessor",
+    }  # fmt: skip
+    return save(folder, config, extra, processor, "<image>", processor_class="Lfm2VlProcessor",
+                named={"image_start_token": "<|image_start|>", "image_end_token": "<|image_end|>",
+                       "image_thumbnail_token": "<|img_thumbnail|>"})  # fmt: skip
+
+
 def fast_vlm(folder: Path, *, folded: bool = False) -> Tiny:
     """FastVLM: five narrow stages of FastViT on 128 pixels, with or without training branches.
 
