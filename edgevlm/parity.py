@@ -99,11 +99,12 @@ class BackendParity(_Record):
     """The certificate of one backend.
 
     ``emulated``: fp16 weights computed in float32, because the backend has no fp16 kernels.
-    ``compiled``: an engine that was built and not run. ``absent``: not on this machine.
+    ``compiled``: an engine that was built and not run. ``absent``: not on this machine. ``not
+    compared``: the graphs run, and there was no source model to hold them against.
     """
 
     backend: str
-    status: Literal["measured", "emulated", "compiled, not run", "absent"]
+    status: Literal["measured", "emulated", "compiled, not run", "absent", "not compared"]
     stages: tuple[StageParity, ...] = ()
     logits: LogitParity | None = None
     greedy: GreedyParity | None = None
@@ -151,6 +152,16 @@ class Certificate(_Record):
     def misses(self) -> tuple[str, ...]:
         """The gates that are missed: ``backend: stage``."""
         return tuple(f"{b.backend}: {name}" for b in self.backends for name in b.misses)
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """Why the bundle's answers cannot be trusted as its source model's; empty if they can."""
+        blind = tuple(
+            f"{b.backend}: not compared with its source model"
+            for b in self.backends
+            if b.status == "not compared"
+        )
+        return self.misses + blind
 
     @classmethod
     def parse(cls, text: str, name: str) -> Certificate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from tokenizers import Tokenizer
 
@@ -13,6 +13,7 @@ from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.images import ImageSpec
 from edgevlm.bundle.manifest import (
     GraphEntry,
+    KVLayout,
     Precision,
     PromptSpec,
     VisualTokens,
@@ -79,6 +80,8 @@ class ExportOptions:
         adapter: folder of a peft adapter to merge.
         check_images: folder of pictures whose parity is measured too.
         resume: keep finished stages, and take those of an earlier try.
+        reference: checkpoint that imported graphs are compared with.
+        layout: what is written: a bundle, or a folder in the layout of onnx-community.
     """
 
     precision: Precision | None = None
@@ -93,6 +96,8 @@ class ExportOptions:
     adapter: Path | None = None
     check_images: Path | None = None
     resume: bool = False
+    reference: Path | None = None
+    layout: Literal["bundle", "hf"] = "bundle"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,7 @@ class ModelParts:
         weight_files: what the source hash covers.
         spec: shape of a decoder-only language model; None for an encoder.
         weights: of the decoder.
+        kv: cache of a decoder that is one of ``parts``; of the others it follows from ``spec``.
         tokenizer: of the model.
         chat_template: jinja2 source, or None.
         prompt: prompt section of the manifest.
@@ -127,6 +133,7 @@ class ModelParts:
     weight_files: tuple[Path, ...]
     spec: DecoderSpec | None = None
     weights: WeightSource | None = None
+    kv: KVLayout | None = None
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
     prompt: PromptSpec | None = None

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from edgevlm.bundle import BundleWriter, Manifest
-from edgevlm.errors import CheckpointError, ExportError, ParityError
+from edgevlm.errors import CheckpointError, ConfigError, ExportError, ParityError
 from edgevlm.export import recipe as checkpoint_recipe
 from edgevlm.export.decoder.weights import check_shapes
+from edgevlm.export.hf_import import recipe as graph_recipe
+from edgevlm.export.hf_import.files import graph_folder
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.progress import Progress
 from edgevlm.export.staging import Staging
@@ -35,12 +37,17 @@ def gather(source: str, options: ExportOptions) -> ModelParts:
 
     Raises:
         CheckpointError: nothing there, or nothing that is known.
+        ConfigError: an option that does not fit it.
     """
     if source == "nano":
         from edgevlm.export.nano import recipe
 
         return recipe.gather(options)
     path = Path(source)
+    if path.is_dir() and graph_folder(path) is not None:
+        return graph_recipe.gather(path, options)
+    if options.reference is not None:
+        raise ConfigError(f"--reference: {source} has weights of its own to be compared with")
     if path.is_dir():
         return checkpoint_recipe.gather_folder(path, options)
     if path.is_file() and path.suffix == ".gguf":
@@ -59,7 +66,8 @@ def export(
     """Write the bundle, or nothing.
 
     Args:
-        source: ``nano``, a Hugging Face checkpoint folder, or a GGUF file.
+        source: ``nano``, a Hugging Face checkpoint folder, a folder of graphs in the layout of
+            onnx-community, or a GGUF file.
         target: the bundle folder, or a path ending in ``.evlm``.
         options: what differs from the defaults.
         report: called after every step with ``(done, total, what)``.

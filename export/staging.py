@@ -135,8 +135,8 @@ class Staging:
             shutil.rmtree(folder)
         text = certificate.model_dump_json(indent=1, exclude_defaults=False)
         (self._root / "parity.json").write_text(text + "\n", "utf-8")
-        misses = certificate.misses
-        summary = ParitySummary(passed=not misses, degraded=misses)
+        reasons = certificate.degraded
+        summary = ParitySummary(passed=not reasons, degraded=reasons)
         written = self._writer.commit(lambda files: self._manifest(files, summary))
         self._store.forget()
         return written

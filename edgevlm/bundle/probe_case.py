@@ -121,6 +121,11 @@ class ProbeCase:
         """What the encoder gets of one picture."""
         return [self.load(name) for name in self.names(f"pixels.{picture}.")]
 
+    @property
+    def answered(self) -> bool:
+        """True once the source model has answered; there may be none."""
+        return (self.folder / "tokens.npy").is_file()
+
     def forget_pixels(self) -> None:
         """Remove what only the source model needed."""
         for name in self.names("pixels."):

@@ -11,7 +11,9 @@ import typer
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="nano, a checkpoint folder, or a .gguf file")],
+    source: Annotated[
+        str, typer.Argument(help="nano, a checkpoint, a folder of ONNX graphs, or a .gguf file")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="bundle folder, or X.evlm")],
     precision: Annotated[
         Optional[Literal["fp32", "fp16", "int8", "int4"]],  # noqa: UP045 - typer on 3.10
@@ -28,6 +30,10 @@ def command(
     check_images: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="folder of pictures whose parity is measured too"),
+    ] = None,
+    reference: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="checkpoint that imported graphs are compared with"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="keep finished stages, and take an earlier try's")
@@ -53,6 +59,7 @@ def command(
         max_context=max_context,
         adapter=adapter,
         check_images=check_images,
+        reference=reference,
         resume=resume,
         allow_drift=allow_drift,
         force=force,

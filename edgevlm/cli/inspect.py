@@ -65,6 +65,7 @@ def _print(opened: Any, certificate: Any) -> None:
         if graph.exceptions:
             kinds = sorted(set(graph.exceptions.values()))
             title += f", {len(graph.exceptions)} weights in {'/'.join(kinds)}"
+        title += "".join(f"; {note}" for note in graph.notes)
         console.print(table(("", "name", "dtype", "shape", "meaning"), rows, title))
     if certificate is not None:
         console.print(parity_table(certificate))

@@ -36,6 +36,8 @@ def parity_table(certificate: Certificate) -> Table:
                 [name, "greedy", certificate.precision, figures, "no decisive miss",
                  _verdict(greedy.passed)]
             )  # fmt: skip
+        if backend.status == "not compared":
+            rows.append([backend.backend, "all", certificate.precision, backend.status, "", ""])
     columns = ("backend", "stage", "precision", "found", "gate", "")
     return table(columns, rows, f"parity against {certificate.reference}")
 

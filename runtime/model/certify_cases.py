@@ -34,6 +34,10 @@ def certify_cases(bundle: Bundle, backend: Backend, found: list[ProbeCase]) -> B
         raise BundleCorrupt(f"{bundle.root}: there is no probe to compare with")
     inference = Inference(bundle, backend, watch=HIDDEN)
     try:
+        if not any(case.answered for case in found):
+            for case in found:
+                _try(inference, case)
+            return BackendParity(backend=backend.name, status="not compared")
         measured = {case.folder.name: _measure(bundle, inference, case) for case in found}
     finally:
         inference.close()
@@ -71,6 +75,19 @@ def _measure(bundle: Bundle, inference: Inference, case: ProbeCase) -> PicturePa
         logits=logits,
         greedy=judge_greedy(tokens, case.load("gaps"), found, logits.max_abs),
     )
+
+
+def _try(inference: Inference, case: ProbeCase) -> None:
+    """Run a case that has no answer to be compared with.
+
+    Raises:
+        BackendError: the graphs do not run, or give logits that are not finite.
+    """
+    turn = Turn()
+    rows = inference.begin(turn, conversation(case.pictures, case.question, None, None))
+    logits, _ = inference.follow(turn, rows, np.zeros(2, np.int64))
+    if not np.isfinite(logits).all():
+        raise BackendError(f"{case.folder.name}: the graphs give logits that are not finite")
 
 
 def _vision_stages(bundle: Bundle, turn: Turn, case: ProbeCase) -> list[StageParity]:

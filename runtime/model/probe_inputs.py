@@ -53,7 +53,10 @@ def write_inputs(bundle: Bundle, pictures: Path | None) -> None:
         return
     inference = Inference(bundle, open_backend("ort-cpu", spin=False))
     try:
-        _write(inference, ProbeCase(root / "picture"), [probe_picture(HEIGHT, WIDTH)])
+        if "vision" in bundle.manifest.graphs:
+            _write(inference, ProbeCase(root / "picture"), [probe_picture(HEIGHT, WIDTH)])
+        else:
+            _write(inference, ProbeCase(root / "text"), [])
         for path in _files(pictures):
             case = ProbeCase(root / f"check-{path.name}")
             _write(inference, case, [load_image(path)])
