@@ -137,11 +137,18 @@ FAMILIES = Registry(
             "edgevlm.export.models.paligemma:FAMILY", "PaliGemma, PaliGemma 2", "transformers"
         ),
         "lfm2_vl": Entry("edgevlm.export.models.lfm2_vl:FAMILY", "LFM2-VL", "transformers"),
+        "florence2": Entry(
+            "edgevlm.export.models.florence2:FAMILY", "Florence-2", "transformers"
+        ),
         "qwen2_vl": Entry("edgevlm.export.models.qwen2_vl:FAMILY", "Qwen2-VL", "transformers"),
         "qwen2_5_vl": Entry(
             "edgevlm.export.models.qwen2_5_vl:FAMILY", "Qwen2.5-VL", "transformers"
         ),
         "qwen3_vl": Entry("edgevlm.export.models.qwen3_vl:FAMILY", "Qwen3-VL", "transformers"),
+        "clip": Entry("edgevlm.export.models.clip:FAMILY", "CLIP (encoder)", "transformers"),
+        "clip_vision_model": Entry(
+            "edgevlm.export.models.clip:VISION", "CLIP's vision tower", "transformers"
+        ),
         "idefics3": Entry("edgevlm.export.models.smolvlm:IDEFICS3", "Idefics3", "transformers"),
         "sam": Entry(
             "edgevlm.export.models.sam:FAMILY", "SAM: masks of points and boxes", "transformers"

@@ -45,7 +45,7 @@ class VisionGraph:
 
     def lower(self, folder: Path, plan: PrecisionPlan, progress: Progress) -> Lowered:
         """Write the graph."""
-        chosen = tower_plan(plan)
+        chosen = tower_plan(plan, self.name)
         path = folder / f"{self.name}.onnx"
         path.parent.mkdir(exist_ok=True)
         with DataFile(folder / f"{self.name}.onnx.data", f"{self.name}.onnx.data") as data:
@@ -66,9 +66,9 @@ class VisionGraph:
         return Lowered({self.name: entry}, weights)
 
 
-def tower_plan(plan: PrecisionPlan) -> PrecisionPlan:
+def tower_plan(plan: PrecisionPlan, name: str = "vision") -> PrecisionPlan:
     """The plan of an encoder: 4 bits are for decoders, whose speed is their weights' size."""
     default: Precision = "int8" if plan.default == "int4" else plan.default
-    overrides = {k: v for k, v in plan.overrides.items() if k.startswith("vision.")}
-    named = {k.removeprefix("vision."): v for k, v in overrides.items()}
+    overrides = {k: v for k, v in plan.overrides.items() if k.startswith(f"{name}.")}
+    named = {k.removeprefix(f"{name}."): v for k, v in overrides.items()}
     return PrecisionPlan(default=default, overrides=named)
