@@ -53,6 +53,17 @@ class QuantBlocks:
             zeros=None if self.zeros is None else self.zeros[rows],
         )
 
+    @property
+    def kind(self) -> tuple[int, int, bool]:
+        """Bits, block size, and whether the zero points are stored."""
+        return self.bits, self.block_size, self.zeros is not None
+
+    def without_zeros(self) -> QuantBlocks:
+        """The same matrix with its zero points left out, if all of them are the middle."""
+        if self.zeros is None or (self.zeros != 1 << (self.bits - 1)).any():
+            return self
+        return QuantBlocks(bits=self.bits, values=self.values, scales=self.scales, zeros=None)
+
     def packed_values(self) -> UInt8:
         """uint8 ``(out, blocks, block_size * bits / 8)``, low nibble first."""
         return self.values if self.bits == 8 else _pack_nibbles(self.values)
@@ -80,7 +91,7 @@ def _pack_nibbles(values: UInt8) -> UInt8:
 def stack_rows(parts: list[QuantBlocks]) -> QuantBlocks:
     """Several matrices over the same input as one; all must share bits, width and kind."""
     zeros = [p.zeros for p in parts]
-    mixed = {(p.bits, p.in_features, p.zeros is None) for p in parts}
+    mixed = {(p.in_features, *p.kind) for p in parts}
     if len(mixed) != 1:
         raise ContractError(f"cannot stack differently quantised matrices: {sorted(mixed)}")
     return QuantBlocks(

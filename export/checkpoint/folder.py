@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint.adapter import AdaptedTensors
 from edgevlm.export.checkpoint.files import read_json, read_text, reason
+from edgevlm.export.checkpoint.packed import PackedTensors
 from edgevlm.export.checkpoint.tensors import StoredTensors, Tensors, View
 from edgevlm.export.checkpoint.tokenizer_convert import convert_tokenizer
 from edgevlm.tensors import Float32
@@ -57,18 +58,35 @@ class Checkpoint:
         return StoredTensors(self.folder)
 
     @cached_property
+    def quantization(self) -> dict[str, Any]:
+        """How the weights are quantised, as the configuration says; or nothing."""
+        text = self.config.get("text_config")
+        for place in (self.config, text if isinstance(text, dict) else {}):
+            for key in ("quantization_config", "compression_config"):
+                if isinstance(place.get(key), dict):
+                    return dict(place[key])
+        older = self._optional("quantize_config.json")  # of AutoGPTQ
+        return {"quant_method": "gptq", **older} if older else {}
+
+    @cached_property
+    def _unpacked(self) -> Tensors:
+        settings = self.quantization
+        stored = self._stored
+        return PackedTensors(stored, settings, str(self.folder)) if settings else stored
+
+    @cached_property
     def tensors(self) -> Tensors:
-        """Every tensor under its stored name, an adapter merged."""
-        return self._stored if self._adapted is None else self._adapted
+        """Every tensor under its stored name, 4-bit ones unpacked, an adapter merged."""
+        return self._unpacked if self._adapted is None else self._adapted
 
     @cached_property
     def _adapted(self) -> AdaptedTensors | None:
-        return None if self.adapter is None else AdaptedTensors(self._stored, self.adapter)
+        return None if self.adapter is None else AdaptedTensors(self._unpacked, self.adapter)
 
     @property
     def parameters(self) -> int:
         """Numbers in all tensors together."""
-        return sum(math.prod(self._stored.shape(name)) for name in self._stored.names)
+        return sum(math.prod(self.tensors.shape(name)) for name in self.tensors.names)
 
     @property
     def weight_files(self) -> tuple[Path, ...]:

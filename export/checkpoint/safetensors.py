@@ -9,6 +9,7 @@ from operator import index
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgevlm.errors import CheckpointError
 from edgevlm.tensors import Array, Float32
@@ -65,11 +66,25 @@ class SafetensorsFile:
 
     def get(self, name: str) -> Float32:
         """One tensor as float32; float32 ones are a read-only map of the file."""
-        dtype, shape, offset = self.tensors[name]
-        if dtype not in _DTYPES:
-            raise CheckpointError(f"{self.path}: {name} has the dtype {dtype}, which is not read")
-        count = math.prod(shape)
-        raw: Array = np.memmap(self.path, _DTYPES[dtype], "r", offset, (count,))
+        dtype, shape, _ = self.tensors[name]
+        raw = self._mapped(name)
         if dtype == "BF16":
             raw = (raw.astype(np.uint32) << 16).view(np.float32)
         return np.asarray(raw, np.float32).reshape(shape)
+
+    def integers(self, name: str) -> NDArray[np.int32]:
+        """One tensor of packed bits, a read-only map of the file.
+
+        Raises:
+            CheckpointError: its dtype is not int32.
+        """
+        dtype, shape, _ = self.tensors[name]
+        if dtype != "I32":
+            raise CheckpointError(f"{self.path}: {name} has the dtype {dtype} and not I32")
+        return np.asarray(self._mapped(name), np.int32).reshape(shape)
+
+    def _mapped(self, name: str) -> Array:
+        dtype, shape, offset = self.tensors[name]
+        if dtype not in _DTYPES:
+            raise CheckpointError(f"{self.path}: {name} has the dtype {dtype}, which is not read")
+        return np.memmap(self.path, _DTYPES[dtype], "r", offset, (math.prod(shape),))

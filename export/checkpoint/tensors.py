@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint.files import finite, read_json
 from edgevlm.export.checkpoint.safetensors import SafetensorsFile
@@ -76,6 +79,14 @@ class StoredTensors:
             CheckpointError: it holds infinities or NaN, or has a dtype that is not read.
         """
         return finite(name, self._where[name].get(name))
+
+    def integers(self, name: str) -> NDArray[np.int32]:
+        """One tensor of packed bits.
+
+        Raises:
+            CheckpointError: its dtype is not int32.
+        """
+        return self._where[name].integers(name)
 
     def blocks(self, name: str) -> QuantBlocks | None:  # noqa: ARG002 - these are floats
         """Always None: nothing here is quantised."""

@@ -84,10 +84,13 @@ class LinearWriter:
         Returns:
             the name of the output value ``(..., sum of outs)``.
         """
-        precision = self._precision(names)
+        chosen = self._chosen(names)
+        kept = self._kept(names, chosen)
+        precision = self._precision(names, chosen, kept)
         label = place.replace("/", ".")
         if precision in ("int8", "int4"):
-            y = self._quantized(x, names, place, label, precision)
+            blocks = kept or [self._rounded(n, precision) for n in names]
+            y = self._quantized(x, stack_rows(blocks), place, label)
         else:
             y = self._float(x, names, place, label, rows_first)
         if bias:
@@ -97,15 +100,40 @@ class LinearWriter:
             y = self._graph.node("Add", [y, name], place)
         return y
 
-    def _precision(self, names: list[str]) -> Precision:
+    def _chosen(self, names: list[str]) -> Precision:
         chosen = {self._plan.of(n) for n in names}
         if len(chosen) != 1:
             raise ConfigError(
                 f"{names} are computed together and need one precision, got {sorted(chosen)}"
             )
-        precision = chosen.pop()
-        whole = self._source.shape(f"{names[0]}.weight")[1] % BLOCK == 0
-        if precision in ("int8", "int4") and not whole:
+        return chosen.pop()
+
+    def _kept(self, names: list[str], chosen: Precision) -> list[QuantBlocks] | None:
+        """Blocks of the checkpoint that go into the graph as they are; None if they do not fit.
+
+        In an int4 graph a matrix that was stored in 4 bits stays so: 8 would add nothing to it.
+        """
+        if chosen not in ("int8", "int4"):
+            return None
+        found = [self._source.blocks(f"{n}.weight") for n in names]
+        stored = [b.without_zeros() if self._plan.symmetric else b for b in found if b is not None]
+        if len(stored) < len(names) or len({b.kind for b in stored}) != 1:
+            return None
+        bits, _, zeros = stored[0].kind
+        if bits == 8:
+            fits = chosen == "int8" and not zeros
+        else:
+            allowed = chosen == "int4" or self._plan.default == "int4"
+            fits = allowed and zeros != self._plan.symmetric and names != ["embed_tokens"]
+        return stored if fits else None
+
+    def _precision(
+        self, names: list[str], chosen: Precision, kept: list[QuantBlocks] | None
+    ) -> Precision:
+        precision = chosen
+        if kept is not None:
+            precision = "int4" if kept[0].bits == 4 else "int8"
+        elif chosen in ("int8", "int4") and self._source.shape(f"{names[0]}.weight")[1] % BLOCK:
             precision = "fp32"  # listed under the graph's exceptions
         if precision != self._plan.default:
             for name in names:
@@ -126,10 +154,7 @@ class LinearWriter:
             return self._graph.node("Gemm", [x, weight], place, transB=1)
         return self._graph.node("MatMul", [x, weight], place)
 
-    def _quantized(
-        self, x: str, names: list[str], place: str, label: str, precision: Precision
-    ) -> str:
-        blocks = stack_rows([self._blocks(n, precision) for n in names])
+    def _quantized(self, x: str, blocks: QuantBlocks, place: str, label: str) -> str:
         segments = self.write_blocks(label, blocks)
         inputs = [x, f"{label}.values", f"{label}.scales"]
         if segments.zeros is not None:
@@ -166,16 +191,11 @@ class LinearWriter:
         self.entries[label] = entry
         return entry
 
-    def _blocks(self, name: str, precision: Precision) -> QuantBlocks:
-        bits = 4 if precision == "int4" else 8
-        asymmetric = bits == 4 and not self._plan.symmetric
-        stored = self._source.blocks(f"{name}.weight")
-        if stored is not None and stored.bits == bits and (stored.zeros is not None) == asymmetric:
-            return stored
+    def _rounded(self, name: str, precision: Precision) -> QuantBlocks:
         matrix = self._source.get(f"{name}.weight")
-        if asymmetric:
-            return quantize_asymmetric(matrix, bits)
-        return quantize_symmetric(matrix, bits)
+        if precision == "int4" and not self._plan.symmetric:
+            return quantize_asymmetric(matrix, 4)
+        return quantize_symmetric(matrix, 4 if precision == "int4" else 8)
 
 
 def _stack(parts: list[Array]) -> Array:
