@@ -171,4 +171,5 @@ def _unpacked(words: NDArray[np.int32], places: tuple[int, ...] = tuple(range(8)
     """Eight values a word, along the last axis."""
     shifts = np.array(places, np.uint32) * np.uint32(4)
     nibbles = (np.ascontiguousarray(words).view(np.uint32)[..., None] >> shifts) & np.uint32(15)
-    return nibbles.astype(np.uint8).reshape(*words.shape[:-1], -1)
+    values: UInt8 = nibbles.astype(np.uint8).reshape(*words.shape[:-1], -1)
+    return values

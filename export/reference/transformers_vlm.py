@@ -27,6 +27,7 @@ from edgevlm.bundle.probe_case import (
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import Checkpoint
 from edgevlm.export.models.hf_config import full_config
+from edgevlm.export.reference.unpacked import load_unpacked
 from edgevlm.registry import FAMILIES
 from edgevlm.tensors import Array
 
@@ -70,9 +71,12 @@ def load_model(folder: Path, adapter: Path | None) -> Any:
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(os.cpu_count() or 1)
     try:
-        model, report = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
+        if (checkpoint := Checkpoint(folder)).quantization:
+            model, report = load_unpacked(checkpoint)
+        else:
+            model, report = transformers.AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
     except Exception as exc:  # transformers raises whatever a checkpoint provokes
         line = " ".join(str(exc).split())
         raise CheckpointError(f"transformers cannot load {folder}: {line:.300}") from exc
@@ -85,6 +89,9 @@ def load_model(folder: Path, adapter: Path | None) -> Any:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    # The probe is about the model: its own most probable tokens, whatever rules its answers have.
+    start = model.generation_config.decoder_start_token_id
+    model.generation_config = transformers.GenerationConfig(decoder_start_token_id=start)
     return model.eval()
 
 

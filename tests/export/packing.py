@@ -94,10 +94,10 @@ def settings(method: str, group: int, **more: Any) -> dict[str, Any]:
 def pack(
     made: Checkpoint, method: str, group: int, *, symmetric: bool = False, plain: str = "none"
 ) -> dict[str, Rounded]:
-    """Replace the layers' matrices of a checkpoint by packed ones, and the model's by the same.
+    """Replace the layers' matrices of a checkpoint by packed ones, and its model's by the same.
 
     Args:
-        made: the checkpoint, its model included.
+        made: the checkpoint; its model may be None.
         method: ``gptq``, ``gptq_v2`` or ``awq``.
         group: inputs that share a scale; -1 is all of them.
         symmetric: zero points of 8.
@@ -119,6 +119,8 @@ def pack(
         packed[module] = found
     save_file(tensors, path, {"format": "pt"})
     made.change_config(quantization_config=settings(method, group))
+    if made.model is None:
+        return packed
     state = {f"{m}.weight": torch.from_numpy(r.weight) for m, r in packed.items()}
     _, odd = made.model.load_state_dict(state, strict=False)
     assert not odd
