@@ -137,9 +137,7 @@ FAMILIES = Registry(
             "edgevlm.export.models.paligemma:FAMILY", "PaliGemma, PaliGemma 2", "transformers"
         ),
         "lfm2_vl": Entry("edgevlm.export.models.lfm2_vl:FAMILY", "LFM2-VL", "transformers"),
-        "florence2": Entry(
-            "edgevlm.export.models.florence2:FAMILY", "Florence-2", "transformers"
-        ),
+        "florence2": Entry("edgevlm.export.models.florence2:FAMILY", "Florence-2", "transformers"),
         "qwen2_vl": Entry("edgevlm.export.models.qwen2_vl:FAMILY", "Qwen2-VL", "transformers"),
         "qwen2_5_vl": Entry(
             "edgevlm.export.models.qwen2_5_vl:FAMILY", "Qwen2.5-VL", "transformers"
@@ -149,7 +147,28 @@ FAMILIES = Registry(
         "clip_vision_model": Entry(
             "edgevlm.export.models.clip:VISION", "CLIP's vision tower", "transformers"
         ),
+        "siglip": Entry(
+            "edgevlm.export.models.siglip:FAMILY",
+            "SigLIP, SigLIP 2 at one size (encoder)",
+            "transformers",
+        ),
+        "siglip_vision_model": Entry(
+            "edgevlm.export.models.siglip:VISION", "SigLIP's vision tower", "transformers"
+        ),
+        "siglip2": Entry(
+            "edgevlm.export.models.siglip2:FAMILY", "SigLIP 2 NaFlex (encoder)", "transformers"
+        ),
+        "siglip2_vision_model": Entry(
+            "edgevlm.export.models.siglip2:VISION", "its vision tower", "transformers"
+        ),
+        "dinov2": Entry("edgevlm.export.models.dinov2:FAMILY", "DINOv2 (encoder)", "transformers"),
+        "dinov2_with_registers": Entry(
+            "edgevlm.export.models.dinov2:REGISTERS", "DINOv2 with registers", "transformers"
+        ),
         "idefics3": Entry("edgevlm.export.models.smolvlm:IDEFICS3", "Idefics3", "transformers"),
+        "mobileclip": Entry(
+            "edgevlm.export.models.mobileclip:FAMILY", "MobileCLIP (open_clip's files)", "torch"
+        ),
         "sam": Entry(
             "edgevlm.export.models.sam:FAMILY", "SAM: masks of points and boxes", "transformers"
         ),

@@ -31,6 +31,11 @@ class Fit(Strict):
     fit: Literal["letterbox", "corner", "stretch", "crop", "square", "shortest"]
     background: tuple[int, int, int] = (255, 255, 255)
     shortest: int | None = Field(default=None, ge=1)
+    round_half_even: bool = Field(
+        default=False,
+        description="where the cut of shortest begins, if half a pixel is left: at the even one as "
+        "torchvision has it, or before it",
+    )
     zero_padding: bool = Field(
         default=False,
         description="what is beside the picture counts as zero behind the normalisation: the graph "
@@ -123,8 +128,21 @@ class Lfm2Tiles(Strict):
     table_side: int = Field(ge=1, description="of the position table")
 
 
+class NativePatches(Strict):
+    """Whole patches in the picture's own aspect ratio, as many as there may be.
+
+    Source: SigLIP 2 (Tschannen et al., 2025), section 2.4.2, "NaFlex"; transformers'
+    ``get_image_size_for_max_num_patches``.
+    """
+
+    kind: Literal["native_patches"] = "native_patches"
+    patch: int = Field(ge=1)
+    most_patches: int = Field(ge=1)
+    table_side: int = Field(ge=1, description="of the position table")
+
+
 Policy = Annotated[
-    Fit | Idefics3Tiles | InternVLTiles | AnyResolution | SmartResize | Lfm2Tiles,
+    Fit | Idefics3Tiles | InternVLTiles | AnyResolution | SmartResize | Lfm2Tiles | NativePatches,
     Field(discriminator="kind"),
 ]
 
@@ -163,4 +181,7 @@ class ImageSpec(Strict):
             return f"{policy.height}x{policy.width} {policy.fit}"
         if isinstance(policy, SmartResize):
             return f"native resolution, {policy.least_pixels} to {policy.most_pixels} pixels"
+        if isinstance(policy, NativePatches):
+            side = policy.patch
+            return f"native aspect ratio, up to {policy.most_patches} patches of {side}x{side}"
         return f"tiles of {policy.tile}x{policy.tile} ({policy.kind})"

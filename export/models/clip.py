@@ -12,14 +12,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgevlm.bundle.images import Fit, ImageSpec
-from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import Checkpoint
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
-from edgevlm.export.model_parts import ExportOptions
-from edgevlm.export.models.encoder import Build, EncoderFamily, TextSide, activation, square
-from edgevlm.export.models.image_config import normalisation, resample
-from edgevlm.export.models.square_picture import square_fit
+from edgevlm.export.models.encoder import (
+    Build,
+    EncoderFamily,
+    TextSide,
+    activation,
+    square,
+    vision_config,
+)
+from edgevlm.export.models.image_config import normalisation
 from edgevlm.export.models.text_side import check_end, text_spec
 from edgevlm.export.models.vlm import finish
 from edgevlm.export.towers.blocks import VitNames
@@ -41,23 +45,6 @@ class ClipFamily(EncoderFamily):
     follows: ClassVar[str] = "CLIPImageProcessorPil"
     crops: ClassVar[bool] = True
     tower_prefixes: ClassVar[tuple[str, ...]] = ("vision_model.", "")
-
-    def image(
-        self, checkpoint: Checkpoint, config: Mapping[str, Any], options: ExportOptions
-    ) -> ImageSpec:
-        """The shorter side to the encoder's size, and the centre of it."""
-        vision = vision_config(config)
-        size, patch = square(vision, "image_size"), square(vision, "patch_size")
-        chosen = options.image_size
-        fit = square_fit(checkpoint.processor, size, self.crops, chosen, patch)
-        if chosen is None and fit.height != size:
-            raise CheckpointError(
-                f"{checkpoint.folder}: the image processor makes {fit.height} pixels and the "
-                f"encoder takes {size}; say which with --image-size"
-            )
-        return ImageSpec(
-            policy=fit, resample=resample(checkpoint.processor, "bicubic"), follows=self.follows
-        )
 
     def vision(self, checkpoint: Checkpoint, config: Mapping[str, Any], image: ImageSpec) -> Build:
         """Class token and patches; the class token's row, projected."""
@@ -157,12 +144,6 @@ class ClipFamily(EncoderFamily):
             said = model.text_projection(model.text_model(**texts).pooler_output)
             found["text.text_embeds"] = said / said.norm(dim=-1, keepdim=True)
         return found
-
-
-def vision_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The vision tower's part of a configuration, which may be all of it."""
-    found: Mapping[str, Any] = config.get("vision_config", config)
-    return found
 
 
 FAMILY = ClipFamily(model_type="clip")

@@ -18,7 +18,8 @@ from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.models.hf_config import full_config
-from edgevlm.export.models.image_config import normalisation
+from edgevlm.export.models.image_config import normalisation, resample
+from edgevlm.export.models.square_picture import square_fit
 from edgevlm.export.models.vlm import all_tiles, normalized
 from edgevlm.export.reference.source_model import TransformersReference
 from edgevlm.export.towers.writer import Activation
@@ -54,8 +55,13 @@ class EncoderFamily:
     """
 
     model_type: str
-    # Of pixels, where the image processor does not say: see image_config.
+    # The image processor's class, and what it does where its settings do not say: mean and
+    # deviation (see image_config), and whether it cuts the centre out.
+    follows: ClassVar[str]
     norm_kind: ClassVar[str] = "standard"
+    crops: ClassVar[bool] = False
+    # The encoder fits its positions to whatever size the image processor makes.
+    any_size: ClassVar[bool] = False
 
     def gather(self, checkpoint: Checkpoint, options: ExportOptions) -> ModelParts:
         """Read everything that the export needs.
@@ -96,8 +102,23 @@ class EncoderFamily:
     def image(
         self, checkpoint: Checkpoint, config: Mapping[str, Any], options: ExportOptions
     ) -> ImageSpec:
-        """How pictures are prepared."""
-        raise NotImplementedError
+        """One square picture, as the image processor makes it.
+
+        Raises:
+            CheckpointError: of another size than the encoder takes, and nobody chose it.
+            ConfigError: a chosen size that holds no whole patches.
+        """
+        vision, chosen = vision_config(config), options.image_size
+        size, patch = square(vision, "image_size"), square(vision, "patch_size")
+        fit = square_fit(checkpoint.processor, size, self.crops, chosen, patch)
+        if chosen is None and fit.height != size and not self.any_size:
+            raise CheckpointError(
+                f"{checkpoint.folder}: the image processor makes {fit.height} pixels and the "
+                f"encoder takes {size}; say which with --image-size"
+            )
+        return ImageSpec(
+            policy=fit, resample=resample(checkpoint.processor, "bicubic"), follows=self.follows
+        )
 
     def vision(self, checkpoint: Checkpoint, config: Mapping[str, Any], image: ImageSpec) -> Build:
         """What writes the vision graph."""
@@ -159,6 +180,12 @@ def activation(config: Mapping[str, Any]) -> Activation:
             f"activation {name!r} is not supported, only {', '.join(map(repr, _ACTIVATIONS))}"
         )
     return _ACTIVATIONS[name]
+
+
+def vision_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The vision tower's part of a configuration, which may be all of it."""
+    found: Mapping[str, Any] = config.get("vision_config", config)
+    return found
 
 
 def square(config: Mapping[str, Any], key: str) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.probe_case import ProbeCase, sample_rows
-from edgevlm.errors import BackendError, BundleCorrupt
+from edgevlm.errors import BackendError, BundleCorrupt, ContextOverflow
 from edgevlm.parity import BackendParity, PictureParity, StageParity, judge_stage
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.image import load_image
@@ -53,13 +53,26 @@ def write_encoder_inputs(
                 case.save(f"pixels.0.{m}", tile)
             if bundle.manifest.masks is not None:
                 write_mask_inputs(case, encoded)
-            texts = TEXTS if n == 0 and bundle.manifest.text is not None else ()
+            texts = _fitting(perception) if n == 0 and bundle.manifest.text is not None else []
             case.save_texts(texts)
             if texts:
                 for key, value in perception.text_inputs(texts).items():
                     case.save(f"text.{key}", value)
     finally:
         perception.close()
+
+
+def _fitting(perception: Perception) -> list[str]:
+    """The texts that the text encoder has room for; if there is none, the shortest tells why."""
+
+    def fits(text: str) -> bool:
+        try:
+            perception.text_inputs([text])
+        except ContextOverflow:
+            return False
+        return True
+
+    return [text for text in TEXTS if fits(text)] or [min(TEXTS, key=len)]
 
 
 def certify_encoders(bundle: Bundle, backend: Backend, found: list[ProbeCase]) -> BackendParity:

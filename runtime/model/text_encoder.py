@@ -58,10 +58,11 @@ class TextEncoder:
         """What the graph takes for some texts: int64 ``(texts, tokens)`` each.
 
         Raises:
+            ContractError: a text that the tokenizer cannot take.
             ContextOverflow: a text is longer than the context.
         """
         spec = self._spec
-        rows = [self._tokenizer.encode(t.lower() if spec.lower_case else t).ids for t in texts]
+        rows = [self._ids(text.lower() if spec.lower_case else text) for text in texts]
         lengths = [len(row) for row in rows]
         if max(lengths) > spec.context_length:
             longest = texts[lengths.index(max(lengths))]
@@ -77,6 +78,12 @@ class TextEncoder:
             ids[n, first : first + len(row)] = row
             mask[n, first : first + len(row)] = 1
         return {"input_ids": ids, **({"attention_mask": mask} if self._masked else {})}
+
+    def _ids(self, text: str) -> list[int]:
+        try:
+            return list(self._tokenizer.encode(text).ids)
+        except Exception as exc:  # the tokenizers library raises plain Exception
+            raise ContractError(f"the tokenizer cannot take {text[:60]!r}: {exc}") from exc
 
     def close(self) -> None:
         """Release the graph; may be called twice."""

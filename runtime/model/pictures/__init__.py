@@ -12,9 +12,17 @@ from edgevlm.bundle.images import (
     ImageSpec,
     InternVLTiles,
     Lfm2Tiles,
+    NativePatches,
     SmartResize,
 )
-from edgevlm.runtime.model.pictures import any_resolution, idefics3, internvl, lfm2, smart_resize
+from edgevlm.runtime.model.pictures import (
+    any_resolution,
+    idefics3,
+    internvl,
+    lfm2,
+    native_patches,
+    smart_resize,
+)
 from edgevlm.runtime.model.pictures.expand import expand
 from edgevlm.runtime.model.pictures.fit import corner_extent, fit_image
 from edgevlm.runtime.model.pictures.prepared import Prepared, size_of
@@ -47,6 +55,8 @@ def prepare(image_rgb: NDArray[np.uint8], spec: ImageSpec, images_in_prompt: int
         return any_resolution.prepare(image_rgb, spec, policy, images_in_prompt)
     if isinstance(policy, Lfm2Tiles):
         return lfm2.prepare(image_rgb, spec, policy)
+    if isinstance(policy, NativePatches):
+        return native_patches.prepare(image_rgb, spec, policy)
     return smart_resize.prepare(image_rgb, spec, policy)
 
 
@@ -58,6 +68,8 @@ def side_inputs(prepared: Prepared, spec: ImageSpec, tile: int = 0) -> dict[str,
         return smart_resize.side_inputs(prepared, spec.policy)
     if isinstance(spec.policy, Lfm2Tiles):
         return lfm2.side_inputs(prepared.pixels[tile], spec.policy)
+    if isinstance(spec.policy, NativePatches):
+        return native_patches.side_inputs(prepared, spec.policy)
     return {}
 
 
