@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint.adapter import AdaptedTensors
 from edgevlm.export.checkpoint.files import read_json, read_text, reason
+from edgevlm.export.checkpoint.open_clip import open_clip_config
 from edgevlm.export.checkpoint.packed import PackedTensors
 from edgevlm.export.checkpoint.tensors import StoredTensors, Tensors, View
 from edgevlm.export.checkpoint.tokenizer_convert import convert_tokenizer
@@ -40,8 +41,12 @@ class Checkpoint:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The parsed ``config.json``."""
-        return read_json(self.folder / "config.json")
+        """The parsed ``config.json``, or what stands for it in open_clip's checkpoints."""
+        path = self.folder / "config.json"
+        found = read_json(path) if path.is_file() else {}
+        if "model_type" not in found and (other := open_clip_config(self.folder)) is not None:
+            return other
+        return found or read_json(path)
 
     @property
     def model_type(self) -> str:

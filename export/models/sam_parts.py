@@ -14,6 +14,7 @@ from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.heads.mask_decoder import MaskDecoderSpec, write_mask_decoder
 from edgevlm.export.heads.prompt_encoder import cell_positions, write_points
 from edgevlm.export.model_parts import ExportOptions
+from edgevlm.export.models.encoder import activation, refuse_language_options
 from edgevlm.export.models.image_config import edge, normalisation, resample
 from edgevlm.export.models.vlm import finish
 from edgevlm.export.towers.sam_vit import SamVitSpec
@@ -23,14 +24,7 @@ from edgevlm.export.vision_part import TowerOutputs, VisionGraph
 
 def refuse_options(model_type: str, options: ExportOptions) -> None:
     """Raise ConfigError for every option that such an encoder has no knob for."""
-    chosen = {
-        "--tokens": options.tokens,
-        "--compressor": options.compressor,
-        "--max-context": options.max_context,
-        "--adapter": options.adapter,
-    }
-    if odd := [flag for flag, value in chosen.items() if value is not None]:
-        raise ConfigError(f"{', '.join(odd)}: {model_type} is an encoder without a language model")
+    refuse_language_options(model_type, options)
     if options.image_size is not None:
         raise ConfigError(
             f"--image-size {options.image_size}: {model_type}'s positions are made for one size, "
@@ -63,7 +57,7 @@ def vit_spec(checkpoint: Checkpoint, vision: Mapping[str, Any]) -> SamVitSpec:
         heads=int(vision["num_attention_heads"]),
         layers=int(vision["num_hidden_layers"]),
         eps=float(vision["layer_norm_eps"]),
-        activation=vision["hidden_act"],
+        activation=activation(vision),
         image_size=size,
         patch_size=patch,
         window=int(vision["window_size"]),
@@ -128,7 +122,7 @@ def mask_head(checkpoint: Checkpoint, config: Mapping[str, Any], side: int) -> V
             layers=int(decoder["num_hidden_layers"]),
             masks=int(decoder["num_multimask_outputs"]) + 1,
             score_depth=int(decoder["iou_head_depth"]),
-            activation=decoder["hidden_act"],
+            activation=activation(decoder),
             eps=float(decoder["layer_norm_eps"]),
             side=side,
             positions=cell_positions(frequencies, side),

@@ -87,6 +87,8 @@ def _shortest(image_rgb: UInt8, spec: ImageSpec, policy: Fit) -> UInt8:
         size = (short, int(short * width / height))
     picture = resized(image_rgb, *size, spec)
     top, left = (size[0] - policy.height) // 2, (size[1] - policy.width) // 2
+    if policy.round_half_even:
+        top, left = round((size[0] - policy.height) / 2), round((size[1] - policy.width) / 2)
     if top >= 0 and left >= 0:
         return picture[top : top + policy.height, left : left + policy.width]
     canvas = np.zeros((max(policy.height, size[0]), max(policy.width, size[1]), 3), np.uint8)

@@ -1,0 +1,208 @@
+"""MobileCLIP in plain torch: FastViT with its training branches as they are, and the texts.
+
+Nothing is folded here, and no code is shared with what writes the graphs. timm and open_clip, where
+these models come from, are not needed: both would ask for torchvision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from edgevlm.export.checkpoint import Checkpoint
+from edgevlm.export.checkpoint.tensors import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EPS = 1e-5
+HEAD = 32
+
+
+class MobileClip:
+    """A checkpoint's two encoders.
+
+    Args:
+        checkpoint: as open_clip saves it.
+        text: ``text_cfg`` of its configuration.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, text: Mapping[str, Any]) -> None:
+        self._trunk = Weights(checkpoint.view("visual.trunk.", "visual."))
+        self._text = Weights(checkpoint.view("text.", ""))
+        self._heads = int(text.get("heads", 8))
+        self._layers = int(text.get("layers", 12))
+        self._causal = not text.get("no_causal_mask", False)
+        self._quick = bool(checkpoint.config["model_cfg"].get("quick_gelu"))
+
+    def picture(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features ``(batch, cells, channels)``, their mean, and the embedding of length 1."""
+        w, x = self._trunk, pixels
+        for n, stride in enumerate((2, 2, 1)):
+            x = w.f.gelu(mobile_one(w, f"stem.{n}", x, stride))
+        stage = 0
+        while w.has(f"stages.{stage}.blocks.0.mlp.fc1.weight"):
+            x = _stage(w, f"stages.{stage}", x)
+            stage += 1
+        x = w.f.gelu(_squeeze_excite(w, "final_conv.se", mobile_one(w, "final_conv", x)))
+        features = x.flatten(2).transpose(1, 2)
+        pooled = features.mean(1)
+        layer = "head.fc" if w.has("head.fc.weight") else "head.proj"
+        return features, pooled, w.f.normalize(w.linear(layer, pooled), dim=-1)
+
+    def texts(self, ids: Tensor) -> Tensor:
+        """Embeddings of length 1, ``(texts, width)``."""
+        w = self._text
+        x = w("token_embedding.weight")[ids] + w("positional_embedding")[: ids.shape[1]]
+        for n in range(self._layers):
+            base = f"transformer.resblocks.{n}"
+            seen = w.norm(f"{base}.ln_1", x)
+            packed, offset = (w(f"{base}.attn.in_proj_{k}") for k in ("weight", "bias"))
+            q, k, v = (
+                part.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+                for part in w.f.linear(seen, packed, offset).chunk(3, -1)
+            )
+            mixed = w.f.scaled_dot_product_attention(q, k, v, is_causal=self._causal)
+            x = x + w.linear(f"{base}.attn.out_proj", mixed.transpose(1, 2).flatten(2))
+            up = w.linear(f"{base}.mlp.c_fc", w.norm(f"{base}.ln_2", x))
+            up = up * (1.702 * up).sigmoid() if self._quick else w.f.gelu(up)
+            x = x + w.linear(f"{base}.mlp.c_proj", up)
+        end = w.norm("ln_final", x)[range(len(ids)), ids.argmax(-1)]
+        if w.has("text_projection"):
+            return w.f.normalize(end @ w("text_projection"), dim=-1)
+        return w.f.normalize(w.linear("text_projection", end), dim=-1)
+
+
+class Weights:
+    """Weights by name as tensors, and the layers that need nothing but them."""
+
+    def __init__(self, view: View) -> None:
+        import torch  # here, so that the exporter imports without it
+
+        self._view = view
+        self._read = torch.tensor
+        self.f: Any = torch.nn.functional
+
+    def __call__(self, name: str) -> Tensor:
+        """One weight."""
+        return self._read(self._view.get(name))
+
+    def has(self, name: str) -> bool:
+        """True if it is there."""
+        return self._view.has(name)
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """A linear layer, with its bias if it has one."""
+        bias = self(f"{name}.bias") if self.has(f"{name}.bias") else None
+        return self.f.linear(x, self(f"{name}.weight"), bias)
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        """LayerNorm over the last axis."""
+        return self.f.layer_norm(x, x.shape[-1:], self(f"{name}.weight"), self(f"{name}.bias"), EPS)
+
+    def batch_norm(self, name: str, x: Tensor) -> Tensor:
+        """BatchNorm with the statistics of the training."""
+        parts = [self(f"{name}.{p}") for p in ("running_mean", "running_var", "weight", "bias")]
+        return self.f.batch_norm(x, *parts, training=False, eps=EPS)
+
+    def conv(self, name: str, x: Tensor, stride: int = 1) -> Tensor:
+        """A convolution that keeps the size, or halves it."""
+        kernel = self(f"{name}.weight")
+        bias = self(f"{name}.bias") if self.has(f"{name}.bias") else None
+        groups, edge = x.shape[1] // kernel.shape[1], kernel.shape[-1] // 2
+        return self.f.conv2d(x, kernel, bias, stride, edge, groups=groups)
+
+
+def mobile_one(w: Weights, base: str, x: Tensor, stride: int = 1) -> Tensor:
+    """The sum of a block's branches, or the one convolution that they were folded to."""
+    if w.has(f"{base}.reparam_conv.weight"):
+        return w.conv(f"{base}.reparam_conv", x, stride)
+    found = []
+    if w.has(f"{base}.identity.weight"):
+        found.append(w.batch_norm(f"{base}.identity", x))
+    names = [f"{base}.conv_scale", *(f"{base}.conv_kxk.{n}" for n in range(8))]
+    for name in names:
+        if w.has(f"{name}.conv.weight"):
+            found.append(w.batch_norm(f"{name}.bn", w.conv(f"{name}.conv", x, stride)))
+    return _sum(found)
+
+
+def _stage(w: Weights, base: str, x: Tensor) -> Tensor:
+    if w.has(f"{base}.downsample.proj.1.reparam_conv.weight") or w.has(
+        f"{base}.downsample.proj.1.conv_kxk.0.conv.weight"
+    ):
+        x = w.f.gelu(_large_kernel(w, f"{base}.downsample.proj.0", x))
+        x = w.f.gelu(mobile_one(w, f"{base}.downsample.proj.1", x))
+    if w.has(f"{base}.pos_emb.reparam_conv.weight"):
+        x = w.conv(f"{base}.pos_emb.reparam_conv", x)
+    elif w.has(f"{base}.pos_emb.pos_enc.weight"):
+        x = x + w.conv(f"{base}.pos_emb.pos_enc", x)
+    n = 0
+    while w.has(f"{base}.blocks.{n}.mlp.fc1.weight"):
+        x = _block(w, f"{base}.blocks.{n}", x)
+        n += 1
+    return x
+
+
+def _sum(parts: list[Tensor]) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _large_kernel(w: Weights, base: str, x: Tensor) -> Tensor:
+    if w.has(f"{base}.reparam_conv.weight"):
+        y = w.conv(f"{base}.reparam_conv", x, 2)
+    else:
+        names = [f"{base}.{size}_conv" for size in ("large", "small")]
+        parts = [
+            w.batch_norm(f"{name}.bn", w.conv(f"{name}.conv", x, 2))
+            for name in names
+            if w.has(f"{name}.conv.weight")
+        ]
+        y = _sum(parts)
+    return _squeeze_excite(w, f"{base}.se", y) if w.has(f"{base}.se.fc1.weight") else y
+
+
+def _block(w: Weights, base: str, x: Tensor) -> Tensor:
+    mixer = f"{base}.token_mixer"
+    if w.has(f"{mixer}.qkv.weight"):
+        x = x + _scale(w, f"{base}.layer_scale_1", _attention(w, mixer, _norm(w, base, x)))
+        return x + _scale(w, f"{base}.layer_scale_2", _mlp(w, f"{base}.mlp", x))
+    if w.has(f"{mixer}.reparam_conv.weight"):
+        x = w.conv(f"{mixer}.reparam_conv", x)
+    else:
+        change = mobile_one(w, f"{mixer}.mixer", x) - mobile_one(w, f"{mixer}.norm", x)
+        x = x + _scale(w, f"{mixer}.layer_scale", change)
+    return x + _scale(w, f"{base}.layer_scale", _mlp(w, f"{base}.mlp", x))
+
+
+def _scale(w: Weights, name: str, x: Tensor) -> Tensor:
+    return x * w(f"{name}.gamma") if w.has(f"{name}.gamma") else x
+
+
+def _norm(w: Weights, base: str, x: Tensor) -> Tensor:
+    if w.has(f"{base}.norm.running_mean"):
+        return w.batch_norm(f"{base}.norm", x)
+    return w.norm(f"{base}.norm", x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _mlp(w: Weights, base: str, x: Tensor) -> Tensor:
+    x = w.batch_norm(f"{base}.conv.bn", w.conv(f"{base}.conv.conv", x))
+    return w.conv(f"{base}.fc2", w.f.gelu(w.conv(f"{base}.fc1", x)))
+
+
+def _attention(w: Weights, base: str, x: Tensor) -> Tensor:
+    rows = x.flatten(2).transpose(1, 2)
+    q, k, v = (
+        part.unflatten(-1, (-1, HEAD)).transpose(1, 2)
+        for part in w.linear(f"{base}.qkv", rows).chunk(3, -1)
+    )
+    mixed = w.f.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return w.linear(f"{base}.proj", mixed).transpose(1, 2).reshape(x.shape)
+
+
+def _squeeze_excite(w: Weights, base: str, x: Tensor) -> Tensor:
+    means = x.mean((2, 3), keepdim=True)
+    return x * w.conv(f"{base}.fc2", w.conv(f"{base}.fc1", means).relu()).sigmoid()
