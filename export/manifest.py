@@ -38,7 +38,7 @@ def make_manifest(
     Raises:
         ValidationError: parts that do not fit together.
     """
-    kv = None if parts.spec is None else _kv_layout(parts.spec, precision, capacity)
+    kv = parts.kv if parts.spec is None else _kv_layout(parts.spec, precision, capacity)
     table = weights.get("embedding")
     segments = [s for s in (table.values, table.scales) if s is not None] if table else []
     return Manifest(
@@ -62,7 +62,7 @@ def make_manifest(
         kv=kv,
         memory=MemoryPlan(
             weights=sum(e.size for n, e in files.items() if n.endswith(".data")),
-            kv_cache=kv.bytes_per_token * capacity + kv.conv_bytes if kv else 0,
+            kv_cache=kv.bytes_per_token * kv.capacity + kv.conv_bytes if kv else 0,
             embedding=sum(s.nbytes for s in segments),
         ),
         parity=parity,

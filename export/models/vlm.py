@@ -6,7 +6,7 @@ A family is one file: subclass ``VlmFamily``, fill in the names and override the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,22 +60,16 @@ class VlmFamily:
                 f"{checkpoint.folder} has neither preprocessor_config.json nor an image processor "
                 "in processor_config.json; copy the one of the model it was tuned from"
             )
-        text = config["text_config"]
-        language = FAMILIES.resolve(self.text_family(config))
-        weights = language.weights(checkpoint, self.text_prefixes)
-        spec = self.decoder(config, language.spec({**text, **_tied(config, weights)}))
         image = self.image(checkpoint, config, options)
         marker, token = self.image_token(checkpoint, config)
         tower = checkpoint.view(*self.tower_prefixes)
         connector = checkpoint.view(*self.connector_prefixes)
-        return ModelParts(
+        parts = ModelParts(
             name=checkpoint.name,
             family=self.model_type,
             license=checkpoint.license,
             precision="fp32",
             weight_files=checkpoint.weight_files,
-            spec=spec,
-            weights=weights,
             tokenizer=checkpoint.tokenizer,
             chat_template=self.template(checkpoint),
             prompt=PromptSpec(
@@ -97,6 +91,20 @@ class VlmFamily:
             licenses=checkpoint.licenses,
             parameters=checkpoint.parameters,
         )
+        return self.with_language(parts, checkpoint, config, options)
+
+    def with_language(
+        self,
+        parts: ModelParts,
+        checkpoint: Checkpoint,
+        config: Mapping[str, Any],
+        options: ExportOptions,  # noqa: ARG002
+    ) -> ModelParts:
+        """What was gathered, and the language model."""
+        language = FAMILIES.resolve(self.text_family(config))
+        weights = language.weights(checkpoint, self.text_prefixes)
+        spec = language.spec({**config["text_config"], **tied(config, weights)})
+        return replace(parts, spec=self.decoder(config, spec), weights=weights)
 
     def check_options(self, options: ExportOptions) -> None:
         """Refuse what this family has no knob for.
@@ -179,7 +187,7 @@ class VlmFamily:
         raise NotImplementedError
 
 
-def _tied(config: Mapping[str, Any], weights: View) -> dict[str, bool]:
+def tied(config: Mapping[str, Any], weights: View) -> dict[str, bool]:
     """Whether the head is the embedding: what is stored decides unless the config says so."""
     stored = weights.has("lm_head.weight")
     flag = config.get("tie_word_embeddings")
@@ -220,6 +228,9 @@ def finish(
     meanings = {
         "visual_tokens": "rows for the decoder",
         "features": "of the encoder",
+        "embedding": "of the whole picture, of length 1",
+        "pooled": "of the whole picture, in the encoder's own space",
+        "text_embeds": "of every text, of length 1",
         "merged": "the same rows in the encoder's own order, for the certificate",
         "deepstack": "added behind the first decoder layers",
     }

@@ -8,12 +8,13 @@ in half precision; int8 means blocks of 8 bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from onnx import TensorProto
 
-from edgevlm.bundle.manifest import WeightEntry
+from edgevlm.bundle.manifest import Precision, WeightEntry
 from edgevlm.export.decoder.linear import LinearWriter, PrecisionPlan
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.graph import GraphBuilder
@@ -35,10 +36,8 @@ class TowerWriter:
         self.graph = graph
         self.source = source
         self._half = plan.default == "fp16"
-        default = "fp32" if self._half else plan.default
-        self._linears = LinearWriter(
-            graph, source, PrecisionPlan(default=default, overrides=plan.overrides)
-        )
+        default: Precision = "fp32" if self._half else plan.default
+        self._linears = LinearWriter(graph, source, replace(plan, default=default))
         self._plan = plan
         self._halves: dict[str, WeightEntry] = {}
 

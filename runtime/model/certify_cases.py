@@ -64,6 +64,13 @@ def _measure(bundle: Bundle, inference: Inference, case: ProbeCase) -> PicturePa
     found, hidden = inference.follow(turn, rows, tokens)
     if not np.isfinite(found).all():
         raise BackendError(f"{case.folder.name}: the graphs give logits that are not finite")
+    if inference.encoded is not None:
+        precision, reference = (
+            bundle.manifest.graphs["encoder"].precision,
+            case.load("stage.encoded"),
+        )
+        encoded = sample_rows(inference.encoded)
+        stages.append(judge_stage("encoder.encoded", precision, reference, encoded))
     precision = bundle.manifest.graphs["decoder"].precision
     for name, value in hidden.items():
         reference = case.load(f"stage.{name}")

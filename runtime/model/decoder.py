@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from edgevlm.bundle import Manifest
+from edgevlm.bundle import Bundle, Manifest
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
 from edgevlm.errors import BundleError, ContractError
-from edgevlm.runtime.backends.base import Graph
+from edgevlm.runtime.backends.base import Backend, Graph
+from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.growing_cache import GrowingDecoder
 from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.rows import Rows
+from edgevlm.runtime.model.seq2seq import open_seq2seq
 from edgevlm.tensors import Array, Float32
 
 IN_PLACE = "ort-gqa"
@@ -73,3 +75,25 @@ def open_decoder(manifest: Manifest, graph: Graph, watch: tuple[str, ...] = ()) 
             f"{IN_PLACE} and {GROWING}: export the model again"
         )
     return CachedDecoder(graph, layout, spec, watch)
+
+
+def load_decoder(
+    bundle: Bundle, backend: Backend, table: EmbeddingTable, watch: tuple[str, ...] = ()
+) -> Decoder:
+    """What answers a bundle's prompts: its decoder, behind the encoder where there is one.
+
+    Args:
+        bundle: of a language model.
+        backend: loads the graphs.
+        table: token embeddings.
+        watch: further outputs of the decoder to keep after every call.
+
+    Raises:
+        BackendError: a graph does not load.
+        BundleError: a lowering that this runtime does not know.
+    """
+    manifest = bundle.manifest
+    graph = backend.load(bundle.path(manifest.graphs["decoder"].file), burst=True)
+    if manifest.seq2seq is None:
+        return open_decoder(manifest, graph, watch)
+    return open_seq2seq(bundle, backend, graph, table, watch)

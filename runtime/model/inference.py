@@ -14,7 +14,7 @@ from edgevlm.bundle import Bundle
 from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.decode import Budget, Generation, generate
-from edgevlm.runtime.model.decoder import Decoder, open_decoder
+from edgevlm.runtime.model.decoder import load_decoder
 from edgevlm.runtime.model.detokenize import TextStream
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.image import load_image
@@ -24,7 +24,7 @@ from edgevlm.runtime.model.prompt import Prompt, PromptBuilder
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.rows_builder import RowsBuilder
 from edgevlm.runtime.model.sampling import Sampler, SamplingOptions
-from edgevlm.runtime.model.seq2seq import open_seq2seq
+from edgevlm.runtime.model.seq2seq import Seq2SeqDecoder
 from edgevlm.runtime.model.tokenizer import read_tokenizer
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
 from edgevlm.tensors import Array, Float32
@@ -73,12 +73,7 @@ class Inference:
         self._stop_ids = frozenset(prompt.stop_token_ids)
         self._image_token = prompt.image_token_id
         self._vision = VisionEncoder(bundle, backend) if "vision" in manifest.graphs else None
-        graph = backend.load(bundle.path(manifest.graphs["decoder"].file), burst=True)
-        self._decoder: Decoder = (
-            open_decoder(manifest, graph, watch)
-            if manifest.seq2seq is None
-            else open_seq2seq(bundle, backend, graph, self._table, watch)
-        )
+        self._decoder = load_decoder(bundle, backend, self._table, watch)
         self._constant: tuple[int, ...] = ()  # tokens whose keys and values lie in the cache
 
     @property
@@ -172,6 +167,11 @@ class Inference:
             for name, value in self._decoder.watched.items():
                 seen[name].append(value[-1:].copy())
         return np.concatenate(logits), {name: np.concatenate(v) for name, v in seen.items()}
+
+    @property
+    def encoded(self) -> Float32 | None:
+        """The last prompt's rows behind the encoder, of an encoder-decoder."""
+        return self._decoder.encoded if isinstance(self._decoder, Seq2SeqDecoder) else None
 
     def _rows(self, prompt: Prompt, turn: Turn) -> Rows:
         """Embeddings behind the constant part, pictures in their slots."""

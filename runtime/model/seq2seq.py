@@ -13,7 +13,7 @@ from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.tensors import Array, Float32
 
-ENCODED = "encoded"  # the encoder's rows, which the certificate looks at
+ENCODED = "encoded"
 
 
 class Seq2SeqDecoder:
@@ -42,7 +42,7 @@ class Seq2SeqDecoder:
     ) -> None:
         self.capacity = layout.capacity
         self.length = 0
-        self.stages: dict[str, Array] = {}  # of the last prompt, by name
+        self.encoded: Float32 | None = None  # the last prompt's rows, for the certificate
         self._encoder = encoder
         self._spec = spec
         self._start = start
@@ -104,7 +104,7 @@ class Seq2SeqDecoder:
             raise ContractError("the prompt is empty")
         self.room(len(embeds))
         found = self._encoder.run({"inputs_embeds": embeds[None]})
-        self.stages = {ENCODED: found.pop(ENCODED)[0]}
+        self.encoded = found.pop(ENCODED)[0]
         return self._decode(self._start, found)
 
     def _decode(self, embeds: Float32, cross: dict[str, Array]) -> Float32:

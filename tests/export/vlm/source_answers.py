@@ -79,7 +79,8 @@ def main(arguments: list[str]) -> None:
             )
         results[f"{n}.ids"] = inputs["input_ids"][0].numpy()
         results[f"{n}.logits"] = logits.float().numpy()
-        results[f"{n}.tokens"] = done[0, inputs["input_ids"].shape[1] :].numpy()
+        begun = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+        results[f"{n}.tokens"] = done[0, begun:].numpy()
     np.savez(out, **results)
 
 

@@ -335,6 +335,47 @@ def lfm2_vl(folder: Path, *, bare: bool = False) -> Tiny:
                        "image_thumbnail_token": "<|img_thumbnail|>"})  # fmt: skip
 
 
+def florence2(folder: Path) -> Tiny:
+    """Florence-2: 72 by 56 pixels in windows of 5 that do not fill up, 3 heads of 32.
+
+    Its generation rules are those of the published checkpoints.
+    """
+    special = ["<image>", "<pad>", *(f"<loc_{n}>" for n in range(4))]
+    config = transformers.Florence2Config(
+        text_config={
+            "model_type": "bart", "vocab_size": VOCAB + len(special) + 3, "d_model": 96,
+            "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
+            "decoder_attention_heads": 3, "encoder_ffn_dim": 76, "decoder_ffn_dim": 128,
+            "max_position_embeddings": 160, "init_std": 0.15, "bos_token_id": 0, "eos_token_id": 1,
+            "pad_token_id": VOCAB + 1, "decoder_start_token_id": 1, "forced_eos_token_id": 1,
+        },
+        vision_config={
+            "depths": [1, 2, 1], "patch_size": [7, 3, 3], "patch_stride": [4, 2, 1],
+            "patch_padding": [3, 1, 1], "patch_prenorm": [False, True, True],
+            "embed_dim": [12, 24, 40], "num_heads": [3, 2, 5], "num_groups": [2, 3, 4],
+            "window_size": 5, "projection_dim": 96, "max_temporal_embeddings": 4,
+            "max_position_embeddings": 11, "initializer_range": 0.3, "drop_path_rate": 0.0,
+        },
+        image_token_id=VOCAB,
+    )  # fmt: skip
+    processor = {
+        "do_center_crop": False, "do_convert_rgb": True, "do_normalize": True, "do_rescale": True,
+        "do_resize": True, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
+        "image_seq_length": 64, "resample": 3, "rescale_factor": 1 / 255,
+        "size": {"height": 56, "width": 72}, "crop_size": {"height": 56, "width": 72},
+        "image_processor_type": "CLIPImageProcessor",
+    }  # fmt: skip
+    made = save(folder, config, special, processor, "<image>", template=None,
+                processor_class="Florence2Processor")  # fmt: skip
+    rules = {
+        "bos_token_id": 0, "decoder_start_token_id": 1, "early_stopping": True, "eos_token_id": 1,
+        "forced_bos_token_id": 0, "forced_eos_token_id": 1, "no_repeat_ngram_size": 3,
+        "num_beams": 3, "pad_token_id": VOCAB + 1,
+    }  # fmt: skip
+    (folder / "generation_config.json").write_text(json.dumps(rules))
+    return made
+
+
 def fast_vlm(folder: Path, *, folded: bool = False) -> Tiny:
     """FastVLM: five narrow stages of FastViT on 128 pixels, with or without training branches.
 
