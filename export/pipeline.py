@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,22 +13,24 @@ from edgevlm.export import recipe as checkpoint_recipe
 from edgevlm.export.decoder.weights import check_shapes
 from edgevlm.export.hf_import import recipe as graph_recipe
 from edgevlm.export.hf_import.files import graph_folder
+from edgevlm.export.hf_layout.folder import LayoutWriter
+from edgevlm.export.hf_layout.pipeline import check_options, write_layout
 from edgevlm.export.model_parts import ExportOptions, ModelParts
-from edgevlm.export.progress import Progress
+from edgevlm.export.progress import Progress, Report
 from edgevlm.export.staging import Staging
 from edgevlm.parity import Certificate
 
-Report = Callable[[int, int, str], None]
 REPAIRS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote."""
+    """What an export wrote; a folder of graphs has no manifest."""
 
     target: Path
-    manifest: Manifest
+    manifest: Manifest | None
     certificate: Certificate
+    size: int
 
 
 def gather(source: str, options: ExportOptions) -> ModelParts:
@@ -63,7 +64,7 @@ def export(
     options: ExportOptions | None = None,
     report: Report = lambda _done, _total, _what: None,
 ) -> Exported:
-    """Write the bundle, or nothing.
+    """Write the bundle, or with ``--layout hf`` the folder of graphs; or nothing.
 
     Args:
         source: ``nano``, a Hugging Face checkpoint folder, a folder of graphs in the layout of
@@ -80,7 +81,10 @@ def export(
         ExportError: writing failed (disk full, no permission).
     """
     options = options or ExportOptions()
-    with BundleWriter(target, options.force) as writer:
+    graphs = options.layout == "hf"
+    if graphs:
+        check_options(source, target, options)
+    with (LayoutWriter if graphs else BundleWriter)(target, options.force) as writer:
         try:
             parts = gather(source, options)
             if parts.spec is not None and parts.weights is not None:
@@ -89,6 +93,8 @@ def export(
             raise CheckpointError(f"{source} cannot be read: {exc}") from exc
         try:
             with np.errstate(all="ignore"):  # what overflows is judged by the gates
+                if isinstance(writer, LayoutWriter):
+                    return _write_graphs(writer, Path(source), parts, options, report)
                 return _write(writer, parts, options, report)
         except OSError as exc:
             raise ExportError(f"{target} cannot be written: {exc}") from exc
@@ -104,13 +110,30 @@ def _write(
     staging.lower(progress)
     staging.probe(progress)
     certificate = staging.certify(progress)
+    _judge(certificate, writer.target, options)
+    manifest = staging.commit(certificate)
+    size = sum(file.size for file in manifest.files.values())
+    return Exported(writer.target, manifest, certificate, size)
+
+
+def _write_graphs(
+    writer: LayoutWriter, folder: Path, parts: ModelParts, options: ExportOptions, report: Report
+) -> Exported:
+    certificate = write_layout(writer, folder, parts, options, report)
+    _judge(certificate, writer.target, options)
+    size = sum(file.size for file in writer.unhashed_files().values())
+    writer.publish()
+    return Exported(writer.target, None, certificate, size)
+
+
+def _judge(certificate: Certificate, target: Path, options: ExportOptions) -> None:
+    """Raise ParityError for missed gates that nobody allowed."""
     misses = certificate.misses
     if misses and not options.allow_drift:
         raise ParityError(
-            f"{writer.target} is not written: parity gates missed ({', '.join(misses)}); "
+            f"{target} is not written: parity gates missed ({', '.join(misses)}); "
             f"{_figures(certificate)}; try a higher --precision, or accept it with --allow-drift"
         )
-    return Exported(writer.target, staging.commit(certificate), certificate)
 
 
 def _figures(certificate: Certificate) -> str:

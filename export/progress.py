@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
+
+Report: TypeAlias = Callable[[int, int, str], None]
 
 
 @dataclass(slots=True)
@@ -16,7 +19,7 @@ class Progress:
     """
 
     total: int
-    report: Callable[[int, int, str], None] = lambda _done, _total, _what: None
+    report: Report = lambda _done, _total, _what: None
     done: int = 0
 
     def step(self, what: str) -> None:

@@ -61,7 +61,7 @@ class Staging:
         self._root = writer.root
         self._parts = parts
         self._options = options
-        self._plan = _plan(options, parts)
+        self._plan = precision_plan(options, parts)
         self._capacity = _capacity(options, parts)
         self._reference = _reference(parts)
         self._decoder = _decoder(parts, self._capacity)
@@ -159,7 +159,12 @@ class Staging:
             raise ExportError(f"the manifest does not hold together: {reason(exc)}") from exc
 
 
-def _plan(options: ExportOptions, parts: ModelParts) -> PrecisionPlan:
+def precision_plan(options: ExportOptions, parts: ModelParts) -> PrecisionPlan:
+    """Which precision each weight gets.
+
+    Raises:
+        ConfigError: there is no such precision.
+    """
     default = options.precision or parts.precision
     if default not in get_args(Precision):
         raise ConfigError(f"--precision {default}: one of {', '.join(get_args(Precision))}")

@@ -38,7 +38,7 @@ class BundleWriter:
         if target.exists():
             if not force:
                 raise BundleExists(f"{target} is already there; replace it with --force")
-            if not _replaceable(target):
+            if not self.replaceable(target):
                 raise BundleExists(f"{target} holds something that is not a bundle; move it away")
         self._made: list[Path] = []
         try:
@@ -51,6 +51,13 @@ class BundleWriter:
             self._forget_folders()
             raise ExportError(f"{target} cannot be written: {exc}") from exc
         self.root.chmod(0o755)
+
+    @staticmethod
+    def replaceable(target: Path) -> bool:
+        """True for a bundle, packed or not, and for an empty folder."""
+        if target.is_dir():
+            return (target / MANIFEST).is_file() or not any(target.iterdir())
+        return target.suffix == ".evlm" and zipfile.is_zipfile(target)
 
     def __enter__(self) -> BundleWriter:
         return self
@@ -95,12 +102,16 @@ class BundleWriter:
         """Hash the files, write the manifest, flush everything, and move it into place."""
         manifest = make_manifest(self.files())
         self.write_manifest(manifest)
+        self.publish()
+        return manifest
+
+    def publish(self) -> None:
+        """Flush everything, and move it into place."""
         fsync_tree(self.root)
         if self.target.suffix == ".evlm":
             pack(self.root, self.target)
         else:
             self._replace_folder()
-        return manifest
 
     def _replace_folder(self) -> None:
         if not self.target.exists():
@@ -115,10 +126,3 @@ class BundleWriter:
             raise
         finally:
             shutil.rmtree(holder, ignore_errors=True)
-
-
-def _replaceable(target: Path) -> bool:
-    """True for a bundle, packed or not, and for an empty folder."""
-    if target.is_dir():
-        return (target / MANIFEST).is_file() or not any(target.iterdir())
-    return target.suffix == ".evlm" and zipfile.is_zipfile(target)

@@ -35,6 +35,9 @@ def command(
         Optional[Path],  # noqa: UP045
         typer.Option(help="checkpoint that imported graphs are compared with"),
     ] = None,
+    layout: Annotated[
+        Literal["bundle", "hf"], typer.Option(help="hf: a folder of graphs as onnx-community has")
+    ] = "bundle",
     resume: Annotated[
         bool, typer.Option("--resume", help="keep finished stages, and take an earlier try's")
     ] = False,
@@ -60,6 +63,7 @@ def command(
         adapter=adapter,
         check_images=check_images,
         reference=reference,
+        layout=layout,
         resume=resume,
         allow_drift=allow_drift,
         force=force,
@@ -68,14 +72,15 @@ def command(
         done = export(source, output, options, report)
     console = to_stderr()
     console.print(parity_table(done.certificate))
-    size = sum(f.size for f in done.manifest.files.values()) / 1e6
-    console.print(f"{output}: {size:.1f} MB, bundle {done.manifest.bundle_id[:12]}")
+    bundle_id = done.manifest.bundle_id if done.manifest is not None else None
+    what = f"bundle {bundle_id[:12]}" if bundle_id else "graphs in the layout of onnx-community"
+    console.print(f"{output}: {done.size / 1e6:.1f} MB, {what}")
     if as_json:
         write_json(
             {
                 "bundle": str(output),
-                "bundle_id": done.manifest.bundle_id,
-                "bytes": sum(f.size for f in done.manifest.files.values()),
+                "bundle_id": bundle_id,
+                "bytes": done.size,
                 "parity": done.certificate.model_dump(mode="json"),
             }
         )

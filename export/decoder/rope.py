@@ -26,14 +26,19 @@ def rope_tables(
 
     Source: RoFormer (Su et al., 2021), section 3.2.2, equation 15.
     """
+    angles = np.outer(np.arange(positions, dtype=np.float64), frequencies(spec, local=local))
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def frequencies(spec: DecoderSpec, *, local: bool = False) -> Array:
+    """Angle a position of every rotary pair, float64 ``(head_dim / 2,)``; see ``rope_tables``."""
     exponents = np.arange(0, spec.head_dim, 2, dtype=np.float64) / spec.head_dim
     local = local and spec.local_rope_theta is not None
     theta = spec.local_rope_theta if local and spec.local_rope_theta else spec.rope_theta
-    frequencies = theta**-exponents
+    found: Array = theta**-exponents
     if spec.rope_scaling is not None and not local:
-        frequencies = _scaled(frequencies, spec.rope_scaling)
-    angles = np.outer(np.arange(positions, dtype=np.float64), frequencies)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        found = _scaled(found, spec.rope_scaling)
+    return found
 
 
 def _scaled(frequencies: Array, scaling: RopeScaling) -> Array:

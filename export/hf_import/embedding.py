@@ -117,9 +117,8 @@ def _dequantized(file: ModelFile, node: Any, table: Array) -> Array:
     if scale is None or scale.size != 1 or (zero is not None and zero.size != 1):
         raise CheckpointError(f"{file.path}: the embedding table has more than one scale")
     offset = np.int32(0 if zero is None else zero.reshape(-1)[0])
-    centred = (table.astype(np.int32) - offset).astype(np.float32)
-    centred *= np.float32(scale.reshape(-1)[0])
-    return centred
+    rows = (table.astype(np.int32) - offset).astype(np.float32)
+    return np.asarray(rows * np.float32(scale.reshape(-1)[0]))
 
 
 def _attribute(node: Any, name: str) -> Any:
@@ -132,6 +131,7 @@ def take_rows(file: ModelFile, lookup: Lookup) -> None:
     Raises:
         CheckpointError: token ids are used for more than their rows and their number.
     """
+    file.free(ROWS)
     graph = file.graph
     done = {n.output[0] for n in lookup.nodes}
     kept = [n for n in graph.node if n.output[0] not in done]

@@ -62,6 +62,17 @@ class ModelFile:
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
 
+    def free(self, *names: str) -> None:
+        """Give values inside the graph that have these names other ones."""
+        fresh = {name: f"imported/{name}" for name in names}
+        for node in all_nodes(self.graph):
+            for values in (node.input, node.output):
+                for place, name in enumerate(values):
+                    values[place] = fresh.get(name, name)
+        for tensor in self.graph.initializer:
+            tensor.name = fresh.get(tensor.name, tensor.name)
+        del self.graph.value_info[:]
+
     def inputs(self) -> tuple[TensorEntry, ...]:
         """What a caller gives: inputs that are no weights."""
         weights = {t.name for t in self.graph.initializer}
@@ -78,6 +89,13 @@ class ModelFile:
                 if tensor.data_type != TensorProto.STRING:
                     self._move(tensor, data)
         path.write_bytes(self.model.SerializeToString(deterministic=True))
+
+    def relocate(self, name: str) -> None:
+        """Say that all external data lies in one file of this name."""
+        for tensor in self._tensors():
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = name
 
     def _move(self, tensor: Any, data: DataFile) -> None:
         raw = self._raw(tensor)

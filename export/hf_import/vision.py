@@ -45,6 +45,7 @@ def wrap_vision(file: ModelFile, image: ImageSpec, mean: Triple, std: Triple, hi
     size = _size(image)
     _check(file, inputs[PIXELS], size)
     before, after = _before(inputs), _after(outputs[FEATURES])
+    file.free("image", "visual_tokens")
     graph = file.graph
     mask = inputs[MASK].dtype if MASK in inputs else "bool"
     graph.initializer.extend(_constants(mean, std, size, hidden, mask))

@@ -1,0 +1,1 @@
+"""Checkpoints written as folders of graphs, in the layout of onnx-community."""
