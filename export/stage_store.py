@@ -18,6 +18,8 @@ from edgevlm.bundle.manifest import GraphEntry, WeightEntry
 from edgevlm.export.model_parts import ExportOptions, Lowered
 
 RESULT = "result.json"
+SMALL = (".json", ".jinja", ".txt", ".model")  # what a checkpoint holds besides its weights
+LIBRARIES = ("edgevlm", "onnx", "numpy", "tokenizers", "torch", "transformers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +36,34 @@ class StageStore:
     def open(
         cls, options: ExportOptions, weight_files: Sequence[Path], hashes: Mapping[str, str]
     ) -> StageStore:
-        """The store of an export of these weights, and the configs beside them."""
+        """The store of an export: of these weights, what lies beside them, and the options."""
         if not options.resume:
             return cls(None)
         folders = sorted({path.parent for path in weight_files})
-        configs = [
-            sha256_file(path) for folder in folders for path in sorted(folder.glob("*.json"))
-        ]
+        beside = [p for f in folders for p in sorted(f.iterdir()) if p.suffix in SMALL]
+        if options.check_images is not None:
+            beside += sorted(p for p in options.check_images.iterdir() if p.is_file())
+        contents = [(path.name, sha256_file(path)) for path in beside]
         chosen = {name: str(getattr(options, name)) for name in options.__dataclass_fields__}
         for about_the_target in ("force", "resume", "allow_drift"):
             chosen.pop(about_the_target)
-        key = json.dumps(
-            [chosen, dict(hashes), configs, importlib.metadata.version("edgevlm")], sort_keys=True
-        )
+        versions = [_version(name) for name in LIBRARIES]
+        key = json.dumps([chosen, dict(hashes), contents, versions], sort_keys=True)
         return cls(cache_folder() / "exports" / hashlib.sha256(key.encode()).hexdigest()[:32])
 
     def find(self, stage: str, root: Path) -> Lowered | None:
-        """Put a finished stage's files into ``root``; None if it is not finished."""
+        """Put a finished stage's files into ``root``; None if it is not finished, or damaged."""
         kept = self._of(stage)
         if kept is None or not (kept / RESULT).is_file():
             return None
-        result = json.loads((kept / RESULT).read_text("utf-8"))
-        for name in result["files"]:
+        try:
+            result = json.loads((kept / RESULT).read_text("utf-8"))
+            sizes = {name: (kept / name).stat().st_size for name in result["files"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if sizes != result["files"]:
+            return None
+        for name in sizes:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             _link(kept / name, root / name)
         return Lowered(
@@ -80,7 +88,7 @@ class StageStore:
         kept.mkdir(parents=True, exist_ok=True)
         lowered = results[0] if results else Lowered({})
         result = {
-            "files": files,
+            "files": {name: (kept / name).stat().st_size for name in files},
             "graphs": {n: g.model_dump(mode="json") for n, g in lowered.graphs.items()},
             "weights": {n: w.model_dump(mode="json") for n, w in lowered.weights.items()},
         }
@@ -95,6 +103,13 @@ class StageStore:
 
     def _of(self, stage: str) -> Path | None:
         return None if self.folder is None else self.folder / stage
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _link(source: Path, target: Path) -> None:

@@ -69,4 +69,6 @@ def _print(opened: Any, certificate: Any) -> None:
         console.print(table(("", "name", "dtype", "shape", "meaning"), rows, title))
     if certificate is not None:
         console.print(parity_table(certificate))
+    if manifest.parity is not None and manifest.parity.degraded:
+        console.print(f"degraded: {'; '.join(manifest.parity.degraded)} (said by every event)")
     console.print(table(("licence files",), [[n] for n in manifest.licenses]))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.table import Table
 
 from edgevlm.cli.console import table
-from edgevlm.parity import Certificate
+from edgevlm.parity import Certificate, PictureParity
 
 
 def parity_table(certificate: Certificate) -> Table:
-    """One row a stage, then logits and greedy tokens."""
+    """One row a stage, then logits, greedy tokens and the user's own pictures."""
     rows = []
     for backend in certificate.backends:
         name = (
@@ -36,10 +36,25 @@ def parity_table(certificate: Certificate) -> Table:
                 [name, "greedy", certificate.precision, figures, "no decisive miss",
                  _verdict(greedy.passed)]
             )  # fmt: skip
-        if backend.status == "not compared":
+        for picture in backend.pictures:
+            rows.append([name, picture.picture, certificate.precision, _worst(picture), "the same",
+                         _verdict(not picture.misses)])  # fmt: skip
+        if backend.status in ("not compared", "absent", "compiled, not run"):
             rows.append([backend.backend, "all", certificate.precision, backend.status, "", ""])
     columns = ("backend", "stage", "precision", "found", "gate", "")
     return table(columns, rows, f"parity against {certificate.reference}")
+
+
+def _worst(picture: PictureParity) -> str:
+    """The worst of a picture's gated stages, and its logits."""
+    gated = [stage for stage in picture.stages if stage.gate_cosine is not None]
+    parts = []
+    if gated:
+        worst = min(gated, key=lambda stage: stage.cosine)
+        parts.append(f"{worst.stage} cosine {worst.cosine:.7f}")
+    if picture.logits is not None:
+        parts.append(f"logits max error {picture.logits.max_abs:.3g}")
+    return ", ".join(parts)
 
 
 def _verdict(passed: bool) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="bundle folder or .evlm file")],
-    backend: Annotated[str, typer.Option(help="see: edgevlm list backends")] = "ort-cpu",
+    backend: Annotated[
+        Optional[str],  # noqa: UP045 - typer on 3.10
+        typer.Option(help="only this one; by default all that are here"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> None:
     """Hash every file of BUNDLE, load its graphs, and measure its parity again."""
@@ -19,14 +22,17 @@ def command(
     from edgevlm.cli.parity_table import parity_table
     from edgevlm.errors import ParityError
     from edgevlm.parity import Certificate
-    from edgevlm.runtime.model.certify import certify
+    from edgevlm.runtime.model.certify import certificate, certify
     from edgevlm.runtime.model.load import open_backend
 
     opened = open_bundle(bundle, verify="always")
     stored = Certificate.parse(opened.read_text("parity.json"), str(bundle))
-    measured = certify(opened, open_backend(backend))
+    if backend is None:
+        measured = certificate(opened).backends
+    else:
+        measured = (certify(opened, open_backend(backend)),)
     found = Certificate(
-        reference=stored.reference, precision=opened.manifest.precision, backends=(measured,)
+        reference=stored.reference, precision=opened.manifest.precision, backends=measured
     )
     if as_json:
         write_json(
@@ -42,4 +48,4 @@ def command(
         console.print(f"{len(opened.manifest.files)} files agree with bundle {opened.id[:12]}")
         console.print(parity_table(found))
     if not found.passed:
-        raise ParityError(f"{bundle}: parity gates missed: {', '.join(measured.misses)}")
+        raise ParityError(f"{bundle}: parity gates missed: {', '.join(found.misses)}")

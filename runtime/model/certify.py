@@ -49,13 +49,22 @@ def certify(bundle: Bundle, backend: Backend) -> BackendParity:
 
 
 def certificate(bundle: Bundle) -> Certificate:
-    """Measure every backend of this machine; the others are named as absent."""
+    """Measure every backend of this machine; the others are named as absent.
+
+    Raises:
+        BackendUnavailable: there is none.
+    """
     measured = [
         certify(bundle, open_backend(name, spin=False))
         if _present(name)
         else BackendParity(backend=name, status="absent")
         for name in BACKENDS.known()
     ]
+    if all(b.status == "absent" for b in measured):
+        raise BackendUnavailable(
+            f"none of the backends {', '.join(BACKENDS.known())} is on this machine: "
+            "pip install 'edgevlm[cpu]'"
+        )
     named = bundle.root / "probe" / "reference.txt"
     return Certificate(
         reference=named.read_text("utf-8").strip() if named.is_file() else REFERENCE,

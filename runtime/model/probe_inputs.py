@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from edgevlm.bundle import Bundle, read_manifest
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import EdgeVLMError
-from edgevlm.runtime.model.image import SUFFIXES, load_image
+from edgevlm.runtime.model.check_pictures import pictures_of
+from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.inference import Inference, Turn
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.messages import conversation
@@ -46,10 +47,11 @@ def write_inputs(bundle: Bundle, pictures: Path | None) -> None:
         ContextOverflow: a prompt does not fit the context.
     """
     root = bundle.root / "probe"
+    own = [] if pictures is None else pictures_of(pictures)
     if "decoder" not in bundle.manifest.graphs:
         shown = [("picture", probe_picture(HEIGHT, WIDTH))]
-        own = [(f"check-{path.name}", path) for path in _files(pictures)]
-        write_encoder_inputs(bundle, open_backend("ort-cpu", spin=False), [*shown, *own])
+        checks = [(f"check-{path.name}", path) for path in own]
+        write_encoder_inputs(bundle, open_backend("ort-cpu", spin=False), [*shown, *checks])
         return
     inference = Inference(bundle, open_backend("ort-cpu", spin=False))
     try:
@@ -57,22 +59,11 @@ def write_inputs(bundle: Bundle, pictures: Path | None) -> None:
             _write(inference, ProbeCase(root / "picture"), [probe_picture(HEIGHT, WIDTH)])
         else:
             _write(inference, ProbeCase(root / "text"), [])
-        for path in _files(pictures):
+        for path in own:
             case = ProbeCase(root / f"check-{path.name}")
             _write(inference, case, [load_image(path)])
     finally:
         inference.close()
-
-
-def _files(folder: Path | None) -> list[Path]:
-    if folder is None:
-        return []
-    from edgevlm.errors import ImageError
-
-    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ImageError(f"--check-images {folder}: there is no picture ({', '.join(SUFFIXES)})")
-    return found
 
 
 def _write(inference: Inference, case: ProbeCase, pictures: list[UInt8]) -> None:

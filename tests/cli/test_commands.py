@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ import edgevlm as package
 from edgevlm import registry
 from edgevlm.bundle import Bundle
 from edgevlm.cli.app import run_command
+from edgevlm.errors import BackendUnavailable
 from edgevlm.parity import Certificate
+from edgevlm.registry import BACKENDS, Entry
 from tests.cli.conftest import COMMAND, Run
 
 Photograph = Callable[[str], Path]
@@ -146,8 +149,38 @@ def test_verify_finds_weights_that_do_not_belong_to_the_probe(
         writer.commit(lambda files: tiny.manifest.model_copy(update={"files": files}))
     assert run_command(["verify", str(tmp_path / "other")]) == 1
     out, err = capfd.readouterr()
-    assert "parity gates missed: logits" in one_line(err)
+    assert "parity gates missed: ort-cpu: logits" in one_line(err)
     assert "MISSED" in out
+
+
+ABSENT = Entry("tests.cli.test_commands:Gone", "nowhere", "nothing")
+
+
+class Gone:
+    """A backend whose engine is not on this machine."""
+
+    def __init__(self, _options: object) -> None:
+        raise BackendUnavailable("no such engine")
+
+
+def test_verify_names_the_backends_that_are_absent(
+    tiny: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(BACKENDS.entries, "gone", ABSENT)
+    assert run_command(["verify", str(tiny.root)]) == 0
+    out, _ = capfd.readouterr()
+    assert re.search(r"gone .*absent", out)
+    assert run_command(["verify", str(tiny.root), "--backend", "gone"]) == 1
+    assert "no such engine" in capfd.readouterr().err
+
+
+def test_verify_without_any_backend_says_so(
+    tiny: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(BACKENDS.entries, "gone", ABSENT)
+    monkeypatch.delitem(BACKENDS.entries, "ort-cpu")
+    assert run_command(["verify", str(tiny.root)]) == 1
+    assert "none of the backends gone is on this machine" in one_line(capfd.readouterr().err)
 
 
 # ask
