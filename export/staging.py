@@ -69,6 +69,12 @@ class Staging:
         self._weights: dict[str, WeightEntry] = {}
         disk = disk_bytes(parts.parameters, self._plan.default)
         check_room(writer.target, disk, memory_bytes(parts.parameters))
+        if options.check_images is not None:
+            run_module(
+                "edgevlm.runtime.model.check_pictures",
+                options.check_images,
+                doing="reading the pictures to check",
+            )
         self._hashes = source_hashes(parts)
         self._store = StageStore.open(options, parts.weight_files, self._hashes)
 
