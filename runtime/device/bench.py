@@ -21,7 +21,7 @@ from edgevlm.errors import BackendError
 from edgevlm.frame import Frame
 from edgevlm.runtime.device.memory import watch
 from edgevlm.runtime.device.timed import TimedBackend
-from edgevlm.runtime.model.decoder import open_decoder
+from edgevlm.runtime.model.decoder import load_decoder
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.vlm import Vlm
@@ -124,12 +124,9 @@ def _answers(model: Vlm, engine: TimedBackend) -> dict[str, Any]:
 
 
 def _decoder(bundle: Bundle, engine: TimedBackend) -> dict[str, Any]:
-    manifest = bundle.manifest
-    _, layout, _ = manifest.language
     table = EmbeddingTable(bundle)
-    graph = engine.load(bundle.path(manifest.graphs["decoder"].file), burst=True)
-    decoder = open_decoder(manifest, graph)
-    count = min(256, layout.capacity - 1)
+    decoder = load_decoder(bundle, engine, table)
+    count = min(256, decoder.capacity - 1)
     rows = table.rows([i * 7919 % len(table) for i in range(count)])
     seconds = []
     for _ in range(6):
@@ -138,7 +135,6 @@ def _decoder(bundle: Bundle, engine: TimedBackend) -> dict[str, Any]:
         decoder.append(rows)
         seconds.append(time.perf_counter() - begun)
     decoder.close()
-    graph.close()
     return {"prefill_ms_per_100_tokens": round(1e5 * statistics.median(seconds[1:]) / count, 1)}
 
 

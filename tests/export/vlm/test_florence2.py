@@ -142,6 +142,26 @@ def test_an_answer_depends_on_nothing_that_was_asked_before(model: Vlm):
     assert "".join(model.stream(picture, "<OD>", max_tokens=9)) == first.text
 
 
+def test_rows_of_an_answer_come_one_by_one_or_together(model: Vlm):
+    decoder, table = model._inference._decoder, model._inference._table
+    decoder.rewind(0)
+    decoder.append(table.rows([5, 6, 7, 8]))
+    apart = np.concatenate([decoder.append(table.rows([t])).copy() for t in (10, 11, 12)])
+    assert decoder.length == 4
+    decoder.rewind(1)
+    together = decoder.append(table.rows([10, 11, 12]), logits=3)
+    np.testing.assert_allclose(together, apart, atol=1e-4)
+    with pytest.raises(ContractError, match="cannot rewind to 9: the cache holds 4"):
+        decoder.rewind(9)
+    with pytest.raises(ContractError, match="2 rows of logits from 1 rows"):
+        decoder.append(table.rows([3]), logits=2)
+    with pytest.raises(ContextOverflow, match="164 tokens do not fit the decoder's 160"):
+        decoder.append(table.rows([3] * 160))
+    decoder.rewind(0)
+    with pytest.raises(ContractError, match="the prompt is empty"):
+        decoder.append(table.rows([]))
+
+
 def test_an_end_that_was_forced_is_no_stop(model: Vlm):
     answer = model.ask(np.zeros((9, 9, 3), np.uint8), "<CAPTION>", max_tokens=5)
     assert answer.token_ids[-1] == 1
