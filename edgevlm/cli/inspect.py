@@ -40,12 +40,19 @@ def _print(opened: Any, certificate: Any) -> None:
     )
     console.print(f"bundle {opened.id}")
     console.print(f"source {manifest.source.sha256}, licence {manifest.source.license}")
-    if manifest.image and manifest.visual_tokens:
-        image, visual = manifest.image, manifest.visual_tokens
+    image, visual, text = manifest.image, manifest.visual_tokens, manifest.text
+    if image and visual:
         labels = manifest.prompt is not None and manifest.prompt.labels is not None
         console.print(
             f"image {image.describe()}, {visual.count} visual tokens at most "
             f"({visual.compressor})" + (", labels written into the prompt" if labels else "")
+        )
+    elif image:
+        console.print(f"image {image.describe()}")
+    if text:
+        console.print(
+            f"text up to {text.context_length} tokens, embeddings of {text.width} numbers, "
+            f"{text.scores} scores, labels as {text.template!r}"
         )
     memory, kv = manifest.memory, manifest.kv
     context = (

@@ -1,0 +1,174 @@
+"""Encoder bundles in use: what they do, what they refuse, and what the commands say of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgevlm
+from edgevlm.bundle.text import TextSpec
+from edgevlm.cli.app import run_command
+from edgevlm.errors import ContextOverflow, ContractError
+from edgevlm.runtime.model.perception import probabilities
+from tests.core.tiny import export_tiny
+from tests.export.encoders import tiny
+from tests.export.vlm import conversations
+
+LABELS = ["a boat", "a red hat", "two people", "grass"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CLIP exported by the command, one picture of the user's own checked."""
+    root = tmp_path_factory.mktemp("clip")
+    tiny.clip(root / "checkpoint")
+    (root / "pictures").mkdir()
+    conversations.picture(root / "pictures", "tall")
+    words = ["export", root / "checkpoint", "-o", root / "bundle", "--check-images",
+             root / "pictures"]  # fmt: skip
+    assert run_command(list(map(str, words))) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(root: Path) -> Iterator[edgevlm.Vlm]:
+    """It, loaded."""
+    with edgevlm.load(root / "bundle", threads=2, spin=False) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def picture(root: Path) -> str:
+    """A picture's path."""
+    return conversations.picture(root, "photo")
+
+
+def test_labels_come_best_first_and_are_chosen_among(model: edgevlm.Vlm, picture: str):
+    found = model.classify(picture, LABELS)
+    chances = [chance for _, chance in found]
+    assert sorted(label for label, _ in found) == sorted(LABELS)
+    assert chances == sorted(chances, reverse=True)
+    assert sum(chances) == pytest.approx(1, abs=1e-6)
+    whole = model.classify(picture, [f"a photo of {n}" for n in LABELS], template="{}")
+    said = model.classify(picture, LABELS, template="a photo of {}")
+    assert [c for _, c in said] == pytest.approx([c for _, c in whole], abs=1e-6)
+
+
+def test_a_long_list_of_labels_is_one_choice(model: edgevlm.Vlm, picture: str):
+    labels = [f"{n}" for n in range(77)]
+    texts = model.encode_text(labels)
+    assert texts.shape == (77, 22)
+    np.testing.assert_allclose(texts[70], model.encode_text([labels[70]])[0], atol=1e-6)
+    chances = dict(model.classify(picture, labels, template="{}"))
+    assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_one_pass_gives_every_output_and_no_visual_tokens(model: edgevlm.Vlm, picture: str):
+    encoded = model.encode(picture)
+    assert set(encoded.outputs) == {"embedding", "pooled", "features"}
+    assert encoded.segments == ()
+    assert np.linalg.norm(encoded.outputs["embedding"]) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(ContractError, match="no visual tokens, but embedding, pooled, features"):
+        _ = encoded.tokens
+
+
+@pytest.mark.parametrize("method", ["ask", "stream"])
+def test_questions_are_refused_and_what_it_can_do_is_said(
+    model: edgevlm.Vlm, picture: str, method: str
+):
+    wanted = "no language model.*this bundle can: encode, encode_text, classify"
+    with pytest.raises(ContractError, match=wanted):
+        getattr(model, method)(picture, "What is there?")
+
+
+@pytest.mark.parametrize(
+    ("labels", "more", "error", "message"),
+    [
+        ("boat", {}, ContractError, "must be a list of str, got str"),
+        ([], {}, ContractError, "got an empty one"),
+        (["boat", 3], {}, ContractError, "got one with int"),
+        (LABELS, {"template": "a photo"}, ContractError, "has no place {} for the label"),
+        (["very " * 40], {}, ContextOverflow, "and the text encoder takes 24: shorten it"),
+    ],
+    ids=["a word", "none", "a number", "no slot", "too long"],
+)
+def test_labels_that_do_not_fit_are_refused(
+    model: edgevlm.Vlm, picture: str, labels: Any, more: dict[str, str], error: type, message: str
+):
+    with pytest.raises(error, match=message):
+        model.classify(picture, labels, **more)
+
+
+def test_a_language_model_without_encoders_names_what_is_missing(tmp_path: Path):
+    bundle = export_tiny(tmp_path)
+    with edgevlm.load(bundle.root, threads=2, spin=False) as text_model:
+        with pytest.raises(ContractError, match="no text encoder, which 'encode_text' needs"):
+            text_model.encode_text(["a"])
+        with pytest.raises(ContractError, match="'classify' needs; this bundle can: ask"):
+            text_model.classify(np.zeros((4, 4, 3), np.uint8), ["a"])
+
+
+def test_verify_measures_it_again(root: Path, capfd: pytest.CaptureFixture[str]):
+    assert run_command(["verify", str(root / "bundle"), "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    (backend,) = found["parity"]["backends"]
+    stages = {stage["stage"] for stage in backend["stages"]}
+    assert stages == {"vision.embedding", "vision.pooled", "vision.features", "text.text_embeds"}
+    assert found["passed"]
+
+
+def test_inspect_shows_its_graphs(root: Path, capfd: pytest.CaptureFixture[str]):
+    assert run_command(["inspect", str(root / "bundle")]) == 0
+    out = " ".join(capfd.readouterr().out.split())
+    assert "image 45x45 shortest" in out
+    assert "text up to 24 tokens, embeddings of 22 numbers, softmax scores" in out
+    assert "text_embeds" in out
+    assert "vision.embedding" in out
+
+
+def test_the_users_pictures_are_measured_and_not_kept(root: Path):
+    parity = json.loads((root / "bundle" / "parity.json").read_text())
+    (backend,) = parity["backends"]
+    assert [p["picture"] for p in backend["pictures"]] == ["tall.png"]
+    assert not list((root / "bundle" / "probe").glob("check-*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["ask", "BUNDLE", "PICTURE", "What is there?"], ["bench", "BUNDLE"],
+     ["run", "--bundle", "BUNDLE", "--source", "PICTURE", "--ask", "What is there?"]],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_commands_that_need_a_language_model_refuse_it(
+    root: Path, picture: str, words: list[str], capfd: pytest.CaptureFixture[str]
+):
+    places = {"BUNDLE": str(root / "bundle"), "PICTURE": picture}
+    assert run_command([places.get(word, word) for word in words]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "has no language model" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("scores", "bias", "wanted"),
+    [
+        ("softmax", 0.0, [1 / (1 + np.exp(-200)), np.exp(-200) / (1 + np.exp(-200))]),
+        ("sigmoid", 900.0, [1.0, 1.0]),
+        ("sigmoid", -900.0, [0.0, 0.0]),
+        ("sigmoid", 1.0, [1 / (1 + np.exp(-101)), 1 / (1 + np.exp(99))]),
+    ],
+)
+def test_probabilities_never_overflow(scores: str, bias: float, wanted: list[float]):
+    spec = TextSpec(
+        context_length=4, width=2, pad_token_id=0, padding="longest", scores=scores,
+        logit_scale=100.0, logit_bias=bias,
+    )  # fmt: skip
+    texts = np.array([[1, 0], [-1, 0]], np.float32)
+    found = probabilities(np.array([1, 0], np.float32), texts, spec)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
