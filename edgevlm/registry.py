@@ -166,6 +166,11 @@ FAMILIES = Registry(
             "edgevlm.export.models.dinov2:REGISTERS", "DINOv2 with registers", "transformers"
         ),
         "idefics3": Entry("edgevlm.export.models.smolvlm:IDEFICS3", "Idefics3", "transformers"),
+        "sam_clip": Entry(
+            "edgevlm.export.models.sam_clip:FAMILY",
+            "SAM and CLIP on one image encoder (docs/sam-clip.md)",
+            "transformers",
+        ),
         "mobileclip": Entry(
             "edgevlm.export.models.mobileclip:FAMILY", "MobileCLIP (open_clip's files)", "torch"
         ),

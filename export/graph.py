@@ -181,6 +181,8 @@ class GraphBuilder:
         path.write_bytes(model.SerializeToString(deterministic=True))
 
     def _check(self) -> None:
+        if len({node.name for node in self._nodes}) < len(self._nodes):
+            raise AssertionError("two nodes have one name: give each part a place of its own")
         used = {name for node in self._nodes for name in node.input}
         made = {name for node in self._nodes for name in node.output}
         made |= set(self._initializers) | {t.name for t in self.inputs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,25 @@ def _as_fast_vlm(raw: dict[str, Any]) -> dict[str, Any]:
         "tie_word_embeddings": bool(raw.get("tie_word_embeddings", False)),
         **({} if token is None else {"image_token_id": token}),
     }
+
+
+def section(class_name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """One section of a configuration as a class of transformers understands it.
+
+    Raises:
+        CheckpointError: transformers is missing, or refuses the section.
+    """
+    try:
+        import transformers
+    except ImportError as exc:
+        raise CheckpointError(
+            f"a section like {class_name} needs transformers to be read: "
+            "pip install 'edgevlm[export]'"
+        ) from exc
+    try:
+        return dict(getattr(transformers, class_name)(**settings).to_dict())
+    except Exception as exc:  # transformers raises whatever a configuration provokes
+        line = " ".join(str(exc).split())
+        raise CheckpointError(
+            f"config.json: {class_name} refuses its section: {line:.300}"
+        ) from exc

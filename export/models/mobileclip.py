@@ -134,6 +134,10 @@ class MobileClipFamily:
 
         return build
 
+    def reference_name(self) -> str:
+        """What computes the reference."""
+        return "edgevlm's own torch code"
+
     def reference_model(self, checkpoint: Checkpoint, config: dict[str, Any]) -> Any:
         """The source model, in torch of our own: timm and open_clip are not needed."""
         from edgevlm.export.reference.mobileclip import MobileClip

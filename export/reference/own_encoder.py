@@ -9,12 +9,21 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from edgevlm.bundle.probe_case import cases
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import Checkpoint
 from edgevlm.export.recipe import family_of
 from edgevlm.export.reference.transformers_encoder import ReferenceFamily, compute
+
+
+class OwnFamily(ReferenceFamily, Protocol):
+    """A family whose model is written down here."""
+
+    def reference_name(self) -> str:
+        """What computes the reference, for the certificate."""
+        ...
 
 
 def main(arguments: list[str]) -> int:
@@ -25,14 +34,14 @@ def main(arguments: list[str]) -> int:
 
         torch.set_num_threads(os.cpu_count() or 1)
         checkpoint = Checkpoint(folder)
-        family: ReferenceFamily = family_of(checkpoint)
+        family: OwnFamily = family_of(checkpoint)
         config = checkpoint.config
         with torch.inference_mode():
             model = family.reference_model(checkpoint, config)
             for case in cases(root):
                 compute(model, family, checkpoint, config, case)
-        name = f"edgevlm's own torch code, float32, torch {torch.__version__}"
-        (root / "reference.txt").write_text(name + "\n", "utf-8")
+        name = f"{family.reference_name()}, float32, torch {torch.__version__}\n"
+        (root / "reference.txt").write_text(name, "utf-8")
     except (CheckpointError, ImportError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 1

@@ -52,6 +52,7 @@ class BlockSpec:
         rms: RMSNorm in place of LayerNorm.
         qkv_bias: query, key and value have biases.
         names: of the weights.
+        place: before the names of the nodes, where a graph holds several stacks.
     """
 
     hidden_size: int
@@ -62,6 +63,7 @@ class BlockSpec:
     rms: bool = False
     qkv_bias: bool = True
     names: VitNames = VitNames()
+    place: str = ""
 
 
 def write_blocks(w: TowerWriter, spec: BlockSpec, x: str, mask: str | None = None) -> str:
@@ -85,11 +87,11 @@ def write_blocks(w: TowerWriter, spec: BlockSpec, x: str, mask: str | None = Non
         )
     names = spec.names
     if names.pre_norm is not None:
-        x = _norm(w, spec, x, names.pre_norm, "pre_norm")
+        x = _norm(w, spec, x, names.pre_norm, f"{spec.place}pre_norm")
     for i in range(spec.layers):
         x = _block(w, spec, i, x, mask)
     if names.post_norm is not None:
-        x = _norm(w, spec, x, names.post_norm, "post_norm")
+        x = _norm(w, spec, x, names.post_norm, f"{spec.place}post_norm")
     return x
 
 
@@ -100,7 +102,7 @@ def _norm(w: TowerWriter, spec: BlockSpec, x: str, name: str, place: str) -> str
 
 
 def _block(w: TowerWriter, spec: BlockSpec, i: int, x: str, mask: str | None) -> str:
-    names, place = spec.names, f"blocks.{i}"
+    names, place = spec.names, f"{spec.place}blocks.{i}"
     base = names.block.format(i=i)
     normed = _norm(w, spec, x, f"{base}.{names.norm1}", f"{place}/norm1")
     mixed = _attention(w, spec, base, normed, f"{place}/attn", mask)

@@ -28,6 +28,11 @@ def main(arguments: list[str]) -> None:
                 results[f"{n}.{several}.masks"] = found.masks
                 results[f"{n}.{several}.logits"] = found.logits
                 results[f"{n}.{several}.scores"] = found.scores
+            if texts := case.get("texts"):  # from the same pass of the encoder
+                chances = dict(model.classify(encoded, texts, template="{}"))
+                results[f"{n}.chances"] = np.array([chances[text] for text in texts])
+                embeds = model.encode_text(texts)
+                results[f"{n}.patch_map"] = encoded.outputs["patch_embeds"][0] @ embeds.T
     assert "torch" not in sys.modules
     np.savez(out, **results)
 

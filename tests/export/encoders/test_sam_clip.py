@@ -1,0 +1,88 @@
+"""The merged encoder: one pass serves labels, a map of them over the patches, and masks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgevlm.errors import CheckpointError
+from edgevlm.export.model_parts import ExportOptions
+from edgevlm.export.pipeline import Exported, export
+from tests import oracles
+from tests.export.encoders import tiny_sam_clip
+from tests.export.vlm.conversations import picture
+
+TEXTS = ["a photo of a Boat", "red", "two people, seen from behind"]
+CASES: dict[str, dict[str, Any]] = {
+    "wide": {"points": [[[100, 20]]]},
+    "tall": {"boxes": [[3, 20, 50, 150], [10, 0, 60, 31]]},
+    "small": {"points": [[[3, 4], [20, 28]]], "labels": [[1, 0]]},
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One export, and the answers of both sides."""
+
+    exported: Exported
+    source: list[dict[str, np.ndarray]]
+    bundle: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module", params=["max", "mean"])
+def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    """Export, and ask both sides."""
+    root = tmp_path_factory.mktemp("sam-clip")
+    model = tiny_sam_clip.sam_clip(root / "checkpoint", request.param)
+    exported = export(str(root / "checkpoint"), root / "bundle", ExportOptions())
+    cases = [
+        {"image": picture(root, name), "prompts": prompts, "texts": TEXTS}
+        for name, prompts in CASES.items()
+    ]
+    (root / "questions.json").write_text(json.dumps(cases))
+    oracles.run(
+        "tests.export.encoders.mask_answers",
+        root / "bundle", root / "questions.json", root / "bundle.npz", oracles=False,
+    )  # fmt: skip
+    source = [tiny_sam_clip.source_answers(model, c["image"], c["prompts"], TEXTS) for c in cases]
+    return Shown(exported, source, dict(np.load(root / "bundle.npz")))
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=list(CASES))
+def test_one_pass_gives_what_every_part_gives_by_itself(shown: Shown, number: int):
+    names = ("image_embeddings", "embedding", "patch_embeds", "features", "chances", "patch_map")
+    masks = [f"{several}.{name}" for several in (True, False) for name in ("logits", "scores")]
+    for name in (*names, *masks):
+        found, wanted = shown.bundle[f"{number}.{name}"], shown.source[number][name]
+        assert found.shape == wanted.shape, name
+        assert np.abs(found - wanted).max() < 1e-4, name
+
+
+def test_the_certificate_compares_every_head(shown: Shown):
+    certificate = shown.exported.certificate
+    assert certificate.reference.startswith("SAM and CLIP of transformers")
+    (found,) = certificate.backends
+    assert {stage.stage for stage in found.stages} == {
+        "vision.image_embeddings", "vision.embedding", "vision.patch_embeds", "vision.features",
+        "mask.masks", "mask.scores", "text.text_embeds",
+    }  # fmt: skip
+    assert all(stage.max_abs < 1e-4 for stage in found.stages)
+
+
+def test_a_configuration_without_a_section_is_refused(tmp_path: Path):
+    tiny_sam_clip.sam_clip(tmp_path / "checkpoint")
+    path = tmp_path / "checkpoint" / "config.json"
+    settings = json.loads(path.read_text())
+    for key, change, says in (
+        ("mask_config", {}, "lacks prompt_encoder_config, mask_decoder_config"),
+        ("head_config", {**settings["head_config"], "pool": "last"}, "pools by 'last'"),
+        ("vision_config", {**settings["vision_config"], "image_size": "big"}, "SamVisionConfig"),
+    ):
+        path.write_text(json.dumps({**settings, key: change}))
+        with pytest.raises(CheckpointError, match=says):
+            export(str(tmp_path / "checkpoint"), tmp_path / "bundle", ExportOptions())
