@@ -15,10 +15,10 @@ from edgevlm.bundle.manifest import (
     GraphEntry,
     KVLayout,
     Precision,
-    PromptSpec,
     VisualTokens,
     WeightEntry,
 )
+from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.progress import Progress

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from edgevlm.bundle.manifest import PromptSpec
+from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.checkpoint import Checkpoint, compiled
 from edgevlm.export.gguf_file import GgufFile

@@ -11,10 +11,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from edgevlm.bundle.decoder import DecoderSpec
-from edgevlm.bundle.generation import GenerationRules
 from edgevlm.bundle.images import ImageSpec, Strict
 from edgevlm.bundle.masks import GRAPH as MASKS
 from edgevlm.bundle.masks import MaskSpec
+from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.bundle.provenance import FileEntry, MemoryPlan, ParitySummary, SourceModel
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
 from edgevlm.bundle.text import TextSpec
@@ -92,44 +92,6 @@ class VisualTokens(Strict):
     count: int = Field(ge=0)
     compressor: str
     options: dict[str, str | int | float] = Field(default_factory=dict)
-
-
-class LabelPrompt(Strict):
-    """Perceive, then reason: the encoder's best labels are written into the prompt.
-
-    ``template`` holds ``{labels}``; each label is written as ``item`` with ``{name}`` and
-    ``{percent}``. Labels under ``min_probability`` are left out, the best one excepted.
-    """
-
-    file: str = Field(description="JSON list of class names, in the order of the scores")
-    output: str = Field(description="the vision graph's output with one probability per class")
-    top: int = Field(ge=1)
-    min_probability: float = Field(ge=0.0, le=1.0)
-    template: str
-    item: str
-
-
-class PromptSpec(Strict):
-    """How messages become tokens."""
-
-    chat_template: str | None = Field(
-        default="chat_template.jinja", description="None: the text is the prompt"
-    )
-    image_marker: str = Field(
-        default="<|image|>", description="stands for one picture in the rendered prompt"
-    )
-    image_token_id: int | None = Field(
-        default=None, description="the token of the marker; None: the marker is no token"
-    )
-    content: Literal["text", "parts"] = Field(
-        default="text", description="what the template takes: one string a turn, or its parts"
-    )
-    system: str | None = Field(default=None, description="system turn when the caller gives none")
-    bos_token_id: int | None = None
-    add_bos: bool = False
-    stop_token_ids: tuple[int, ...] = Field(min_length=1)
-    labels: LabelPrompt | None = None
-    rules: GenerationRules = GenerationRules()
 
 
 class ConvLayout(Strict):
@@ -211,9 +173,8 @@ class Manifest(Strict):
         language = (self.decoder or self.seq2seq, self.prompt, self.kv)
         if "decoder" in self.graphs and None in language:
             raise ValueError("a decoder graph needs the sections decoder or seq2seq, prompt and kv")
-        if ("encoder" in self.graphs) != (self.seq2seq is not None):
-            raise ValueError("a graph called encoder and the section seq2seq go together")
-        for graph, section in (("vision", self.image), ("text", self.text), (MASKS, self.masks)):
+        about = {"vision": self.image, "text": self.text, MASKS: self.masks, "encoder": self.seq2seq}
+        for graph, section in about.items():
             if (graph in self.graphs) != (section is not None):
                 raise ValueError(f"a graph called {graph} and the section about it go together")
         named = {g.file for g in self.graphs.values()}

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgevlm.bundle.decoder import DecoderSpec, RopeScaling
-from edgevlm.bundle.manifest import PromptSpec
+from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.checkpoint import Checkpoint, View, generation_rules, reason
 from edgevlm.export.model_parts import ExportOptions, ModelParts

@@ -13,8 +13,9 @@ import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.images import ImageSpec
-from edgevlm.bundle.manifest import PromptSpec, VisualTokens, WeightEntry
+from edgevlm.bundle.manifest import VisualTokens, WeightEntry
 from edgevlm.bundle.probe_case import ProbeCase
+from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.checkpoint import Checkpoint, View, generation_rules
 from edgevlm.export.decoder.linear import PrecisionPlan

@@ -7,7 +7,8 @@ import json
 import numpy as np
 
 from edgevlm.bundle.images import Fit, ImageSpec
-from edgevlm.bundle.manifest import LabelPrompt, PromptSpec, VisualTokens
+from edgevlm.bundle.manifest import VisualTokens
+from edgevlm.bundle.prompt import LabelPrompt, PromptSpec
 from edgevlm.errors import ConfigError
 from edgevlm.export.compressors.grid import GridPool
 from edgevlm.export.gguf_file import GgufFile

@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from edgevlm.bundle.manifest import LabelPrompt, PromptSpec
+from edgevlm.bundle.prompt import LabelPrompt, PromptSpec
 from edgevlm.errors import BundleCorrupt, ContractError
 from edgevlm.runtime.model.messages import IMAGE_TYPES
 

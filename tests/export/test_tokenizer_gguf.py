@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
-from edgevlm.bundle.manifest import PromptSpec
+from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.errors import CheckpointError
 from edgevlm.export.gguf_file import GgufFile
 from edgevlm.export.nano.packages import DECODER

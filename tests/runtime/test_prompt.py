@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from edgevlm.bundle import Bundle
-from edgevlm.bundle.manifest import LabelPrompt, PromptSpec
+from edgevlm.bundle.prompt import LabelPrompt, PromptSpec
 from edgevlm.errors import BundleCorrupt, ContractError
 from edgevlm.runtime.model.prompt import PromptBuilder, write_labels
 from tests.core.tiny import END, START, TEMPLATE, tokenizer
