@@ -173,8 +173,9 @@ class Manifest(Strict):
         language = (self.decoder or self.seq2seq, self.prompt, self.kv)
         if "decoder" in self.graphs and None in language:
             raise ValueError("a decoder graph needs the sections decoder or seq2seq, prompt and kv")
-        about = {"vision": self.image, "text": self.text, MASKS: self.masks, "encoder": self.seq2seq}
-        for graph, section in about.items():
+        if ("encoder" in self.graphs) != (self.seq2seq is not None):
+            raise ValueError("a graph called encoder and the section seq2seq go together")
+        for graph, section in (("vision", self.image), ("text", self.text), (MASKS, self.masks)):
             if (graph in self.graphs) != (section is not None):
                 raise ValueError(f"a graph called {graph} and the section about it go together")
         named = {g.file for g in self.graphs.values()}
