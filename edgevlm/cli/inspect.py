@@ -54,6 +54,11 @@ def _print(opened: Any, certificate: Any) -> None:
             f"text up to {text.context_length} tokens, embeddings of {text.width} numbers, "
             f"{text.scores} scores, labels as {text.template!r}"
         )
+    if masks := manifest.masks:
+        console.print(
+            f"masks of points and boxes, {masks.mask_size}x{masks.mask_size}, {masks.candidates} "
+            f"a prompt, inside over {masks.threshold:g}"
+        )
     memory, kv = manifest.memory, manifest.kv
     context = (
         f"context {kv.capacity} tokens, KV cache {memory.kv_cache / 1e6:.1f} MB {kv.dtype}, "

@@ -232,6 +232,10 @@ def finish(
         "embedding": "of the whole picture, of length 1",
         "pooled": "of the whole picture, in the encoder's own space",
         "text_embeds": "of every text, of length 1",
+        "patch_embeds": "of every patch, comparable with texts, of length 1",
+        "image_embeddings": "cells for the mask decoder",
+        "masks": "logits, the unambiguous mask first",
+        "scores": "overlap with the object that each mask is expected to have",
         "merged": "the same rows in the encoder's own order, for the certificate",
         "deepstack": "added behind the first decoder layers",
     }
