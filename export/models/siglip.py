@@ -42,7 +42,6 @@ class SiglipFamily(EncoderFamily):
 
     follows: ClassVar[str] = "SiglipImageProcessorPil"
     # What the tokenizer does where tokenizer_config.json does not say.
-    masked: ClassVar[bool] = False
     padding_side: ClassVar[str] = "right"
     truncates: ClassVar[bool] = False
     lower_case: ClassVar[bool] = False
@@ -94,7 +93,7 @@ class SiglipFamily(EncoderFamily):
             vocab_size=int(text["vocab_size"]),
             context_length=int(text["max_position_embeddings"]),
             causal=False,
-            masked=has_mask(checkpoint, self.masked),
+            masked=has_mask(checkpoint),
             pool="last",
             projection="head",
             projection_bias=True,

@@ -34,10 +34,9 @@ MOST_PATCHES = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Siglip2Family(SiglipFamily):
-    """SigLIP 2 with NaFlex; its tokenizer lowers the case and tells what is padding."""
+    """SigLIP 2 with NaFlex; its tokenizer lowers the case, cuts, and pads on the left."""
 
     follows: ClassVar[str] = "Siglip2ImageProcessorPil"
-    masked: ClassVar[bool] = True
     padding_side: ClassVar[str] = "left"
     truncates: ClassVar[bool] = True
     lower_case: ClassVar[bool] = True

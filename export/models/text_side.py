@@ -65,10 +65,10 @@ def text_spec(
     )
 
 
-def has_mask(checkpoint: Checkpoint, default: bool) -> bool:
-    """Whether the text encoder is told which tokens are padding."""
+def has_mask(checkpoint: Checkpoint) -> bool:
+    """Whether the text encoder is told which tokens are padding: tokenizers do unless they say."""
     names = checkpoint.tokenizer_config.get("model_input_names")
-    return "attention_mask" in names if isinstance(names, list) else default
+    return "attention_mask" in names if isinstance(names, list) else True
 
 
 def check_end(checkpoint: Checkpoint, end: int | None) -> None:

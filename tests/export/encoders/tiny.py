@@ -96,6 +96,17 @@ def clip(folder: Path, end: int = VOCAB - 1) -> Tiny:
     return save(folder, model, processor, clip_tokenizer(), padding=True)
 
 
+def clip_vocabulary(folder: Path) -> Tiny:
+    """CLIP with its tokenizer as older folders have it: vocab.json and merges.txt."""
+    made = clip(folder)
+    (folder / "tokenizer.json").unlink()
+    parsed = json.loads(made.tokenizer.backend_tokenizer.to_str())["model"]
+    (folder / "vocab.json").write_text(json.dumps(parsed["vocab"]))
+    merges = "\n".join(" ".join(pair) for pair in parsed["merges"])
+    (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
+    return made
+
+
 def clip_vision(folder: Path) -> Tiny:
     """CLIP's vision tower alone, with its projection."""
     torch.manual_seed(2)
@@ -106,7 +117,7 @@ def clip_vision(folder: Path) -> Tiny:
     return save(folder, transformers.CLIPVisionModelWithProjection(config), processor)
 
 
-def siglip(folder: Path) -> Tiny:
+def siglip(folder: Path, tokenizer: Any = None) -> Tiny:
     """SigLIP; its texts are padded to the whole context without a mask."""
     torch.manual_seed(3)
     config = transformers.SiglipConfig(
@@ -115,7 +126,16 @@ def siglip(folder: Path) -> Tiny:
     )
     processor = transformers.SiglipImageProcessorPil(size={"height": 45, "width": 45})
     model = siglip_scale(transformers.SiglipModel(config))
-    return save(folder, model, processor, plain_tokenizer(), padding="max_length")
+    return save(folder, model, processor, tokenizer or plain_tokenizer(), padding="max_length")
+
+
+def siglip_sentencepiece(folder: Path) -> Tiny:
+    """SigLIP as it is published: no tokenizer but spiece.model."""
+    from tests.export import test_tokenizer_convert
+
+    test_tokenizer_convert.siglip(folder)
+    tokenizer = transformers.SiglipTokenizer.from_pretrained(folder, model_max_length=24)
+    return siglip(folder, tokenizer)
 
 
 def siglip_scale(model: Any) -> Any:
