@@ -91,4 +91,5 @@ def gather_gguf(path: Path, options: ExportOptions) -> ModelParts:
         ),
         precision="fp32",
         weight_files=(path,),
+        parameters=file.spec.parameter_count(),
     )

@@ -151,5 +151,6 @@ class DecoderSpec(BaseModel):
         mlp = 3 * self.hidden_size * self.intermediate_size
         tables = self.vocab_size * self.hidden_size * (1 if self.tied_head else 2)
         convolution = 4 * self.hidden_size**2 + self.hidden_size * (self.conv_kernel or 0)
-        mixing = len(self.attention_layers) * attention + len(self.conv_layers) * convolution
+        convolving = len(set(self.conv_layers))
+        mixing = (self.num_layers - convolving) * attention + convolving * convolution
         return mixing + self.num_layers * mlp + tables

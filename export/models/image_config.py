@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from edgevlm.bundle.images import Resample
 from edgevlm.errors import CheckpointError, ConfigError
+from edgevlm.export.checkpoint import Checkpoint
 
 _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 Triple = tuple[float, float, float]
@@ -34,6 +35,26 @@ def resample(config: Mapping[str, Any], default: str) -> Resample:
     if not isinstance(value, int) or not 0 <= value < len(_RESAMPLE):
         raise CheckpointError(f"the image processor's resample {value!r} is none of Pillow's")
     return cast("Resample", _RESAMPLE[value])
+
+
+def check_image_tokens(checkpoint: Checkpoint, found: int) -> None:
+    """Hold the image tokens that the processor writes for one tile against the model's.
+
+    Args:
+        checkpoint: whose processor says how many it writes, under one of several names.
+        found: rows that the encoder gives for one tile.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    for key in ("image_seq_len", "image_seq_length", "num_image_tokens"):
+        for settings in (checkpoint.processor_options, checkpoint.processor):
+            said = settings.get(key)
+            if isinstance(said, int) and said != found:
+                raise CheckpointError(
+                    f"{checkpoint.folder}: the processor writes {said} image tokens a tile "
+                    f"({key}) and config.json makes {found}: copy both from one model"
+                )
 
 
 def normalisation(config: Mapping[str, Any], kind: str) -> tuple[Triple, Triple]:

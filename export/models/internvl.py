@@ -13,7 +13,13 @@ from edgevlm.export.checkpoint import Checkpoint, View
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
-from edgevlm.export.models.image_config import height_width, multiple_of, normalisation, resample
+from edgevlm.export.models.image_config import (
+    check_image_tokens,
+    height_width,
+    multiple_of,
+    normalisation,
+    resample,
+)
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, declare_tiles, finish, normalized
 from edgevlm.export.towers.blocks import VitNames
 from edgevlm.export.towers.connectors import mlp, pixel_shuffle
@@ -47,6 +53,7 @@ class InternVLFamily(VlmFamily):
         """The nearest grid; ``--image-size`` bounds the number of tiles along a side."""
         settings = checkpoint.processor
         tile, _ = height_width(settings, "size", int(config["vision_config"]["image_size"][0]))
+        check_image_tokens(checkpoint, _side(config, tile) ** 2)
         most = int(settings.get("max_patches", 12))
         if options.image_size is not None:
             most = min(most, (multiple_of(options.image_size, tile, self.model_type) // tile) ** 2)
@@ -64,10 +71,9 @@ class InternVLFamily(VlmFamily):
 
     def most_tokens(self, config: Mapping[str, Any], image: ImageSpec) -> int:
         """All tiles and the thumbnail."""
-        policy, vision = image.policy, config["vision_config"]
+        policy = image.policy
         assert isinstance(policy, InternVLTiles)
-        side = int(policy.tile // int(vision["patch_size"][0]) * float(config["downsample_ratio"]))
-        return side * side * (policy.most + 1 if policy.split else 1) + 2
+        return _side(config, policy.tile) ** 2 * (policy.most + 1 if policy.split else 1) + 2
 
     def tower(
         self,
@@ -146,6 +152,12 @@ class InternVLFamily(VlmFamily):
         """All tiles, one batch."""
         mean, std = normalisation(checkpoint.processor, "imagenet")
         return {"pixel_values": normalized(all_tiles(case), mean, std)}
+
+
+def _side(config: Mapping[str, Any], tile: int) -> int:
+    """Rows of visual tokens along a tile's side."""
+    patch = int(config["vision_config"]["patch_size"][0])
+    return int(tile // patch * float(config["downsample_ratio"]))
 
 
 FAMILY = InternVLFamily(model_type="internvl")

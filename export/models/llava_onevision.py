@@ -16,7 +16,13 @@ from edgevlm.export.checkpoint import Checkpoint, View
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
-from edgevlm.export.models.image_config import height_width, multiple_of, normalisation, resample
+from edgevlm.export.models.image_config import (
+    check_image_tokens,
+    height_width,
+    multiple_of,
+    normalisation,
+    resample,
+)
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, declare_tiles, finish, normalized
 from edgevlm.export.towers.blocks import VitNames
 from edgevlm.export.towers.connectors import mlp
@@ -51,6 +57,9 @@ class LlavaOneVisionFamily(VlmFamily):
         if options.image_size is not None:
             longest = multiple_of(options.image_size, tile, self.model_type)
             canvases = [c for c in canvases if max(c) <= longest] or [(tile, tile)]
+        check_image_tokens(
+            checkpoint, (int(vision["image_size"]) // int(vision["patch_size"])) ** 2
+        )
         mean, _ = normalisation(settings, "clip")
         aspect = str(config.get("vision_aspect_ratio", "anyres_max_9"))
         most = aspect.removeprefix("anyres_max_")

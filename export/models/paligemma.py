@@ -11,12 +11,17 @@ import numpy as np
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.images import Fit, ImageSpec
 from edgevlm.bundle.probe_case import ProbeCase
-from edgevlm.errors import ConfigError
+from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.checkpoint import Checkpoint, View
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
-from edgevlm.export.models.image_config import height_width, normalisation, resample
+from edgevlm.export.models.image_config import (
+    check_image_tokens,
+    height_width,
+    normalisation,
+    resample,
+)
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, declare_tiles, finish, normalized
 from edgevlm.export.towers.vit import VitSpec, write_vit
 from edgevlm.export.towers.writer import TowerWriter
@@ -68,6 +73,12 @@ class PaliGemmaFamily(VlmFamily):
         if options.image_size not in (None, size):
             raise ConfigError(f"--image-size {options.image_size}: this checkpoint takes {size}")
         height, width = height_width(checkpoint.processor, "size", size)
+        if (height, width) != (size, size):
+            raise CheckpointError(
+                f"{checkpoint.folder}: the processor makes pictures of {height} x {width} and "
+                f"config.json takes {size} x {size}: copy both from one model"
+            )
+        check_image_tokens(checkpoint, (size // int(config["vision_config"]["patch_size"])) ** 2)
         return ImageSpec(
             policy=Fit(height=height, width=width, fit="stretch"),
             resample=resample(checkpoint.processor, "bicubic"),

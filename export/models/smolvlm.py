@@ -14,7 +14,13 @@ from edgevlm.export.checkpoint import Checkpoint, View
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
-from edgevlm.export.models.image_config import edge, multiple_of, normalisation, resample
+from edgevlm.export.models.image_config import (
+    check_image_tokens,
+    edge,
+    multiple_of,
+    normalisation,
+    resample,
+)
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, declare_tiles, finish, normalized
 from edgevlm.export.towers.connectors import pixel_shuffle
 from edgevlm.export.towers.vit import VitSpec, write_vit
@@ -45,6 +51,8 @@ class Idefics3Family(VlmFamily):
         longest = edge(settings, "size", "longest_edge", 4 * tile)
         if options.image_size is not None:
             longest = multiple_of(options.image_size, tile, self.model_type)
+        side = tile // int(vision["patch_size"]) // int(config["scale_factor"])
+        check_image_tokens(checkpoint, side * side)
         fake = "<fake_token_around_image>"
         return ImageSpec(
             policy=Idefics3Tiles(

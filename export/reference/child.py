@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,11 @@ def run_module(module: str, *arguments: str | Path, doing: str) -> str:
         )
     except subprocess.TimeoutExpired as exc:
         raise ExportError(f"{doing} took over {TIMEOUT_S:.0f} s") from exc
+    if done.returncode == -signal.SIGKILL:
+        raise ExportError(
+            f"{doing} was killed, most likely for want of memory: close what else runs, add swap, "
+            "or export on a larger machine"
+        )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
         raise ExportError(f"{doing} failed: {last}")

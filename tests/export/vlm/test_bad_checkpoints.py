@@ -13,7 +13,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from edgevlm.errors import ConfigError, ExportError
+from edgevlm.export import preflight
+from edgevlm.export.model_parts import ExportOptions
+from edgevlm.export.pipeline import export
 from edgevlm.export.preflight import check_room, disk_bytes, memory_bytes
+from edgevlm.export.reference.child import run_module
 from tests.export.tiny import refused
 from tests.export.vlm import tiny
 
@@ -81,6 +85,23 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         r"the image token is '<image>' \(300\) for the processor and "
         r"'<fake_token_around_image>' \(301\) for config.json",
     ),
+    "image tokens of another tile": (
+        change_json("processor_config.json", lambda c: c.update(image_seq_len=64)),
+        r"the processor writes 64 image tokens a tile .image_seq_len. and config.json makes 9",
+    ),
+    "pickles beside no weights": (
+        lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+        "pickled checkpoints .* are not read, because loading them runs code",
+    ),
+    "NaN in the decoder": (
+        change_weights(lambda t: t["model.text_model.layers.1.mlp.up_proj.weight"].fill(np.nan)),
+        "up_proj.weight holds values that are not finite",
+    ),
+    "weights in 8 bits": (
+        change_json("config.json", lambda c: c.update(
+            quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})),
+        "is quantised with 'bitsandbytes', which is not read",
+    ),
     "tower of another size": (
         change_json("config.json", lambda c: c["vision_config"].update(hidden_size=48)),
         r"patch kernel is \(60, 3, 8, 8\) and its position table \(36, 60\)",
@@ -142,6 +163,30 @@ def test_too_little_disk_or_memory_is_said_with_both_numbers(tmp_path: Path):
     with pytest.raises(ExportError, match=r"needs about 1000000000.0 GB of memory and .* GB are"):
         check_room(tmp_path, 0, 10**18)
     check_room(tmp_path, disk_bytes(1000, "fp32"), memory_bytes(1000))
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [("free disk", "the bundle needs about"), ("memory", "running the source model for")],
+)
+def test_an_export_that_would_not_fit_is_refused_before_its_work_begins(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, says: str
+):
+    nearly_full = shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000)
+    if what == "memory":
+        monkeypatch.setattr(preflight, "_available_memory", lambda: 10**6)
+    else:
+        monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _folder: nearly_full)
+    told: list[str] = []
+    with pytest.raises(ExportError, match=says):
+        export(str(good), tmp_path / "b", ExportOptions(), lambda *step: told.append(step[2]))
+    assert told == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_the_system_kills_is_said_to_lack_memory():
+    with pytest.raises(ExportError, match="this was killed, most likely for want of memory"):
+        run_module("tests.export.vlm.killed", doing="this")
 
 
 def test_the_estimate_of_the_disk_is_not_below_what_the_bundle_takes(good: Path, tmp_path: Path):
