@@ -12,12 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+from edgevlm.bundle.images import ImageSpec, NativePatches
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.square_picture import square_fit
 from edgevlm.export.pipeline import export, gather
 from edgevlm.export.towers.positions import resized_table
 from edgevlm.runtime.model.load import load
+from edgevlm.runtime.model.pictures import prepare
 from tests.export.encoders import tiny
 from tests.export.vlm import conversations
 
@@ -154,3 +156,18 @@ def test_processors_that_make_no_square_are_refused(settings: dict[str, Any], me
 def test_a_bare_number_is_the_shorter_side_as_in_old_settings():
     fit = square_fit({"size": 52, "crop_size": 45}, 45, crops=True, chosen=None, patch=9)
     assert (fit.height, fit.width, fit.fit, fit.shortest) == (45, 45, "shortest", 52)
+
+
+@pytest.mark.parametrize("most", [1, 30, 256])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 900), (203, 331), (480, 640), (37, 2110), (4000, 3000)], ids=str
+)
+def test_patches_are_counted_as_the_processor_does_it(size: tuple[int, int], most: int):
+    from transformers.models.siglip2 import image_processing_pil_siglip2 as source
+
+    wanted = source.get_image_size_for_max_num_patches(*size, 9, most)
+    policy = NativePatches(patch=9, most_patches=most, table_side=4)
+    spec = ImageSpec(policy=policy, resample="bilinear")
+    prepared = prepare(np.zeros((*size, 3), np.uint8), spec)
+    assert prepared.pixels[0].shape[:2] == wanted
+    assert prepared.token_grid == (wanted[0] // 9, wanted[1] // 9)
