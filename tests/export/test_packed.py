@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from edgevlm.bundle import Bundle
 from edgevlm.errors import CheckpointError
+from edgevlm.export.checkpoint import Checkpoint as Folder
 from edgevlm.runtime.model.load import load
 from tests.export.packing import Rounded, change, pack, settings
 from tests.export.tiny import (
@@ -234,3 +236,20 @@ def test_what_cannot_be_laid_out_without_loss_is_refused(
     error = refused(folder, target, precision="int4", allow_drift=True)
     assert isinstance(error, CheckpointError)
     assert says in str(error)
+
+
+def test_an_adapter_goes_onto_packed_weights(tmp_path: Path) -> None:
+    made, packed = make(tmp_path / "model", "gptq", 32)
+    folder, random = tmp_path / "adapter", np.random.default_rng(0)
+    folder.mkdir()
+    said = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "target_modules": ["o_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(said))
+    down, up = (random.normal(size=s).astype(np.float32) for s in ((2, 64), (96, 2)))
+    module = "model.layers.0.self_attn.o_proj"
+    parts = {f"base_model.model.{module}.lora_{k}.weight": v for k, v in (("A", down), ("B", up))}
+    save_file(parts, folder / "adapter_model.safetensors")
+    tensors = Folder(made.folder, folder).tensors
+    merged = packed[module].weight + 3 * up @ down
+    assert np.allclose(tensors.get(f"{module}.weight"), merged, atol=1e-5)
+    assert tensors.blocks(f"{module}.weight") is None
+    assert tensors.blocks("model.layers.1.self_attn.o_proj.weight") is not None
