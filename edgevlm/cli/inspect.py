@@ -71,7 +71,7 @@ def _print(opened: Any, certificate: Any) -> None:
             [side, t.name, t.dtype, str(list(t.shape)), t.meaning]
             for side, tensors in (("in", graph.inputs), ("out", graph.outputs))
             for t in tensors
-            if not t.name.startswith(("past_key_values.", "present."))
+            if not t.name.startswith(("past_", "present"))
         ]
         title = f"{name}: {graph.lowering}, {graph.precision}, opset {graph.opset}"
         if graph.exceptions:
