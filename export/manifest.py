@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from typing import Literal, TypeAlias
 
 from edgevlm.bundle import Manifest
 from edgevlm.bundle.decoder import DecoderSpec
@@ -11,6 +12,8 @@ from edgevlm.bundle.files import sha256_file
 from edgevlm.bundle.manifest import ConvLayout, GraphEntry, KVLayout, Precision, WeightEntry
 from edgevlm.bundle.provenance import FileEntry, MemoryPlan, ParitySummary, SourceModel
 from edgevlm.export.model_parts import ModelParts
+
+CacheDtype: TypeAlias = Literal["float32", "float16"]
 
 
 def make_manifest(
@@ -38,7 +41,9 @@ def make_manifest(
     Raises:
         ValidationError: parts that do not fit together.
     """
-    kv = parts.kv if parts.spec is None else _kv_layout(parts.spec, precision, capacity)
+    kv = parts.kv
+    if parts.spec is not None:
+        kv = _kv_layout(parts.spec, _cache_dtype(graphs, precision), capacity)
     table = weights.get("embedding")
     segments = [s for s in (table.values, table.scales) if s is not None] if table else []
     return Manifest(
@@ -77,7 +82,15 @@ def source_hashes(parts: ModelParts) -> dict[str, str]:
     return {path.name: sha256_file(path) for path in parts.weight_files}
 
 
-def _kv_layout(spec: DecoderSpec, precision: Precision, capacity: int) -> KVLayout:
+def _cache_dtype(graphs: dict[str, GraphEntry], precision: Precision) -> CacheDtype:
+    """What the decoder says; before it is written, what its precision makes of it."""
+    inputs = graphs["decoder"].inputs if "decoder" in graphs else ()
+    cache = {t.dtype for t in inputs if t.name.startswith("past_key_values.")}
+    half = cache == {"float16"} if cache else precision == "fp16"
+    return "float16" if half else "float32"
+
+
+def _kv_layout(spec: DecoderSpec, dtype: CacheDtype, capacity: int) -> KVLayout:
     conv = None
     if spec.conv_kernel is not None and spec.conv_layers:
         conv = ConvLayout(
@@ -88,6 +101,6 @@ def _kv_layout(spec: DecoderSpec, precision: Precision, capacity: int) -> KVLayo
         kv_heads=spec.num_kv_heads,
         head_dim=spec.head_dim,
         capacity=capacity,
-        dtype="float16" if precision == "fp16" else "float32",
+        dtype=dtype,
         conv=conv,
     )

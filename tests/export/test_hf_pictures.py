@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 import edgevlm
 from edgevlm.bundle import open_bundle
@@ -66,6 +70,49 @@ def flat(path: Path) -> None:
     path.write_text(
         json.dumps({**kept, **others, "image_token_index": nested["image_token_index"]})
     )
+
+
+def torch_exports(model: Any, path: Path) -> None:
+    """The same encoder as torch's own exporter writes it, which takes no mask."""
+
+    class Encoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model.model
+
+        def forward(self, pixel_values: torch.Tensor) -> Any:
+            vision = self.model.vision_model
+            tiles = pixel_values.flatten(0, 1)
+            patches = vision.embeddings.patch_embedding(tiles).flatten(2).transpose(1, 2)
+            rows = patches + vision.embeddings.position_embedding.weight[None]
+            encoded = vision.encoder(inputs_embeds=rows).last_hidden_state
+            return self.model.connector(vision.post_layernorm(encoded))
+
+    dynamic = {"pixel_values": {0: "batch_size", 1: "num_images"}, "image_features": {0: "n"}}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Encoder(), (torch.zeros(1, 3, 3, 48, 48),), path, input_names=["pixel_values"],
+            output_names=["image_features"], dynamic_axes=dynamic, opset_version=18, dynamo=False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("pictures", ["smolvlm"], indirect=True)
+def test_an_encoder_that_torch_exported_is_certified(pictures: Any, tmp_path: Path):
+    root = pictures[0].root.parent
+    shutil.copytree(root / "folder", tmp_path / "folder")
+    source = root / "checkpoint"
+    model = transformers.AutoModelForImageTextToText.from_pretrained(
+        source, dtype=torch.float32, attn_implementation="eager"
+    )
+    torch_exports(model.eval(), tmp_path / "folder" / "onnx" / "vision_encoder.onnx")
+    done = export(str(tmp_path / "folder"), tmp_path / "bundle", ExportOptions(reference=source))
+    (found,) = done.certificate.backends
+    assert done.certificate.reference.startswith("transformers ")
+    assert [(s.stage, s.passed) for s in found.stages] == [("vision.visual_tokens", True)]
+    assert done.manifest is not None
+    assert done.manifest.parity is not None
+    assert done.manifest.parity.passed
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=CASES)
