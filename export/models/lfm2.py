@@ -71,8 +71,11 @@ class Lfm2Family(TextFamily):
             raise ValueError(f"layer_types names {len(kinds)} layers of {layers}")
         if odd := sorted(set(kinds) - {"full_attention", "conv"}):
             raise ValueError(f"layer_types {odd}: only full_attention and conv are known")
+        convolving = tuple(i for i, kind in enumerate(kinds) if kind == "conv")
+        if not convolving:
+            return {}
         return {
-            "conv_layers": tuple(i for i, kind in enumerate(kinds) if kind == "conv"),
+            "conv_layers": convolving,
             "conv_kernel": int(config.get("conv_L_cache", 3)),
             "conv_bias": bool(config.get("conv_bias", False)),
         }

@@ -15,7 +15,8 @@ from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.lfm2 import FAMILY
 from edgevlm.export.recipe import gather_folder
 from edgevlm.export.reference.decoder import NumpyDecoder
-from edgevlm.runtime.model.kv_cache import CHUNK
+from edgevlm.runtime.backends.scripted import ScriptedBackend
+from edgevlm.runtime.model.kv_cache import CHUNK, CachedDecoder
 from edgevlm.runtime.model.load import load
 from tests.export.tiny import (
     PROMPT,
@@ -133,6 +134,22 @@ def test_it_goes_back_to_its_beginning_and_to_marks_and_nowhere_else(
             cached.rewind(10)
 
 
+def test_a_scripted_backend_goes_back_too(made: tuple[Checkpoint, Bundle]):
+    _, bundle = made
+    manifest = bundle.manifest
+    graph = ScriptedBackend(manifest, [5, 6, 7]).load(Path("decoder.onnx"))
+    assert manifest.kv is not None
+    assert manifest.decoder is not None
+    cached = CachedDecoder(graph, manifest.kv, manifest.decoder)
+    rows = np.zeros((4, manifest.decoder.hidden_size), np.float32)
+    for _ in range(2):
+        assert cached.append(rows)[-1].argmax() == 5
+        cached.mark()
+        assert cached.append(rows[:1])[-1].argmax() == 6
+        cached.rewind(4)
+        cached.rewind(0)
+
+
 def test_the_manifest_counts_keys_values_and_state(made: tuple[Checkpoint, Bundle]):
     checkpoint, bundle = made
     kv, settings = bundle.manifest.kv, checkpoint.model.config
@@ -183,6 +200,11 @@ def test_a_config_that_does_not_hold_together_is_refused(changes: dict[str, Any]
     settings = {**config(**KINDS["convolution first and last"]).to_dict(), **changes}
     with pytest.raises(CheckpointError, match=message):
         FAMILY.spec(settings)
+
+
+def test_without_convolutions_it_is_a_decoder_of_attention_alone():
+    spec = FAMILY.spec(config(layer_types=["full_attention"] * 3).to_dict())
+    assert (spec.conv_layers, spec.conv_kernel) == ((), None)
 
 
 def test_keys_of_published_configs_are_understood():
