@@ -241,3 +241,17 @@ def test_the_command_says_what_it_wrote(tmp_path: Path):
     assert printed["bundle_id"] is None
     assert printed["bytes"] == sum(p.stat().st_size for p in target.rglob("*") if p.is_file())
     assert "layout of onnx-community" in done.stderr
+
+
+def test_weights_too_large_for_one_file_lie_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("edgevlm.export.hf_layout.graphs.INLINE_LIMIT", 1000)
+    checkpoint = save(tmp_path / "c", config("llama", num_hidden_layers=1))
+    folder = export_layout(checkpoint.folder, tmp_path / "folder").target
+    assert {p.name for p in (folder / "onnx").iterdir()} == {"model.onnx", "model.onnx_data"}
+    assert (folder / "onnx" / "model.onnx").stat().st_size < 50_000
+    settings = json.loads((folder / "config.json").read_text())["transformers.js_config"]
+    assert settings == {"use_external_data_format": {"model.onnx": 1}}
+    logits = MergedDecoder(folder / "onnx" / "model.onnx")(input_ids=IDS)
+    assert np.abs(logits[0] - torch_logits(checkpoint.model, IDS[0].tolist())).max() < 1e-3
