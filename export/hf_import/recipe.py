@@ -103,5 +103,7 @@ def _check_options(options: ExportOptions) -> None:
     """Raise ConfigError for options that only a checkpoint with weights can follow."""
     if options.adapter is not None:
         raise ConfigError(f"--adapter {options.adapter}: adapters go onto checkpoints with weights")
+    if options.resume:
+        raise ConfigError("--resume: finished graphs are copied, there is nothing long to resume")
     if options.check_images is not None and options.reference is None:
         raise ConfigError("--check-images: finished graphs need --reference to compare with")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from tests.export.tiny import (
     torch_greedy,
     torch_logits,
 )
+from tests.export.vlm import tiny
 
 OPTIMUM = Path(__file__).parent.parent / "data" / "optimum_llama"
 IDS = tokenizer().encode(PROMPT).ids
@@ -374,12 +377,32 @@ def test_a_precision_that_is_not_there_is_refused_with_those_that_are(tmp_path: 
     assert "there is model.onnx; --precision can be fp32" in error
 
 
+def test_a_family_that_needs_more_than_the_layout_holds_is_refused(tmp_path: Path):
+    folder, target = tmp_path / "folder", tmp_path / "target"
+    tiny.llava_onevision(folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "onnx").mkdir()
+    target.mkdir()
+    shutil.copy(OPTIMUM / "export" / "model.onnx", folder / "onnx" / "decoder_model_merged.onnx")
+    error = str(refused(folder, target))
+    assert "graphs of llava_onevision are not imported" in error
+    assert "smolvlm" in error
+
+
+def test_verify_runs_the_graphs_and_says_that_nothing_was_compared(imported: Bundle):
+    command = [sys.executable, "-m", "edgevlm", "verify", str(imported.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "files agree with bundle" in done.stdout
+    assert "not compared" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         ({"adapter": OPTIMUM}, "--adapter"),
         ({"check_images": OPTIMUM}, "--check-images"),
         ({"image_size": 64}, "--image-size"),
+        ({"resume": True}, "--resume"),
     ],
 )
 def test_options_that_finished_graphs_cannot_follow_are_refused(
