@@ -121,7 +121,7 @@ def siglip(folder: Path, tokenizer: Any = None) -> Tiny:
     """SigLIP; its texts are padded to the whole context without a mask."""
     torch.manual_seed(3)
     config = transformers.SiglipConfig(
-        text_config={**TEXT_CONFIG, "projection_size": 30},
+        text_config={**TEXT_CONFIG, "projection_size": VISION_CONFIG["hidden_size"]},
         vision_config=VISION_CONFIG,
     )
     processor = transformers.SiglipImageProcessorPil(size={"height": 45, "width": 45})
@@ -165,7 +165,7 @@ def siglip2(folder: Path) -> Tiny:
     torch.manual_seed(4)
     vision = {k: v for k, v in VISION_CONFIG.items() if k != "image_size"}
     config = transformers.Siglip2Config(
-        text_config={**TEXT_CONFIG, "projection_size": 30},
+        text_config={**TEXT_CONFIG, "projection_size": VISION_CONFIG["hidden_size"]},
         vision_config={**vision, "num_patches": 16},
     )
     processor = transformers.Siglip2ImageProcessorPil(patch_size=9, max_num_patches=30)
@@ -194,7 +194,8 @@ def dinov2(folder: Path, swiglu: bool = False, registers: bool = False) -> Tiny:
     """DINOv2 with a table of 7x7 patches of 9, used at 45 pixels: 5x5."""
     torch.manual_seed(5)
     shape = {
-        "hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 5, "mlp_ratio": 2,
+        "hidden_size": VISION_CONFIG["hidden_size"], "num_hidden_layers": 2,
+        "num_attention_heads": VISION_CONFIG["num_attention_heads"], "mlp_ratio": 2,
         "image_size": 63, "patch_size": 9, "use_swiglu_ffn": swiglu, "initializer_range": 0.2,
     }  # fmt: skip
     if registers:
