@@ -50,7 +50,11 @@ class InternVLFamily(VlmFamily):
     def image(
         self, checkpoint: Checkpoint, config: Mapping[str, Any], options: ExportOptions
     ) -> ImageSpec:
-        """The nearest grid; ``--image-size`` bounds the number of tiles along a side."""
+        """The nearest grid; ``--image-size`` bounds the number of tiles along a side.
+
+        Published settings say ``crop_to_patches: false``, and transformers' ``InternVLProcessor``
+        cuts all the same: its own default goes over them.
+        """
         settings = checkpoint.processor
         tile, _ = height_width(settings, "size", int(config["vision_config"]["image_size"][0]))
         check_image_tokens(checkpoint, _side(config, tile) ** 2)
@@ -62,7 +66,6 @@ class InternVLFamily(VlmFamily):
                 tile=tile,
                 least=int(settings.get("min_patches", 1)),
                 most=most,
-                split=bool(settings.get("crop_to_patches", False)),
             ),
             resample=resample(settings, "bicubic"),
             follows="GotOcr2ImageProcessorPil",

@@ -161,7 +161,10 @@ def llava_onevision(folder: Path) -> Tiny:
 
 
 def internvl(folder: Path) -> Tiny:
-    """InternVL: Qwen2, InternViT with a class token on tiles of 48 pixels, and a thumbnail."""
+    """InternVL: Qwen2, InternViT with a class token on tiles of 48 pixels, and a thumbnail.
+
+    As in published settings the image processor does not cut, and the processor around it does.
+    """
     extra = ["<img>", "</img>", "<IMG_CONTEXT>", "<video>"]
     config = transformers.InternVLConfig(
         text_config={"model_type": "qwen2", "vocab_size": VOCAB + len(extra), **TEXT},
@@ -176,7 +179,7 @@ def internvl(folder: Path) -> Tiny:
         tie_word_embeddings=False,
     )  # fmt: skip
     processor = {
-        "crop_to_patches": True, "do_convert_rgb": True, "do_normalize": True, "do_rescale": True,
+        "crop_to_patches": False, "do_convert_rgb": True, "do_normalize": True, "do_rescale": True,
         "do_resize": True, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
         "max_patches": 6, "min_patches": 1, "resample": 3, "rescale_factor": 1 / 255,
         "size": {"height": 48, "width": 48}, "image_processor_type": "GotOcr2ImageProcessor",
