@@ -156,7 +156,8 @@ def _verdict(found: BackendParity) -> str:
 
 def stored_bytes(bundle: Path, manifest: Manifest) -> int:
     """What graphs and tables hold, without the room between them that pages take."""
-    inside, outside = 0, {}
+    inside = 0
+    outside: dict[tuple[str, int], int] = {}
     for graph in manifest.graphs.values():
         model = onnx.load(str(bundle / graph.file), load_external_data=False)
         for tensor in model.graph.initializer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -40,17 +39,22 @@ class Published:
     encoder: bool = False
 
 
-def _square(side: int, **how: int) -> Fit:
-    if how:
-        return Fit(height=side, width=side, fit="shortest", **how)
+def _stretched(side: int) -> Fit:
     return Fit(height=side, width=side, fit="stretch")
 
 
+def _cut(side: int, shortest: int) -> Fit:
+    return Fit(height=side, width=side, fit="shortest", shortest=shortest)
+
+
 SMOL = Idefics3Tiles(longest=2048, tile=512)
+SIDES = range(384, 2305, 384)
 ONEVISION = AnyResolution(
-    tile=384, side=27, most_tiles=9,
-    canvases=tuple(product(range(384, 2305, 384), repeat=2)),
-)  # fmt: skip
+    tile=384,
+    side=27,
+    most_tiles=9,
+    canvases=tuple((high, wide) for high in SIDES for wide in SIDES),
+)
 INTERN = InternVLTiles(tile=448, least=1, most=12)
 QWEN2 = SmartResize(patch=14, merge=2, least_pixels=3136, most_pixels=12845056, head_dim=80)
 QWEN25 = SmartResize(
@@ -70,22 +74,22 @@ CHECKPOINTS = (
     Published("idefics3", "SmolVLM-256M-Instruct", 256.5e6, SMOL, 64),
     Published("llava_onevision", "llava-onevision-qwen2-0.5b-ov-hf", 894e6, ONEVISION, 27**2),
     Published("internvl", "InternVL3-1B-hf", 938e6, INTERN, 256),
-    Published("fast_vlm", "FastVLM-0.5B", 759e6, _square(1024, shortest=1024), 256),
-    Published("paligemma", "paligemma-3b-pt-224", 2.92e9, _square(224), 256),
+    Published("fast_vlm", "FastVLM-0.5B", 759e6, _cut(1024, 1024), 256),
+    Published("paligemma", "paligemma-3b-pt-224", 2.92e9, _stretched(224), 256),
     Published("qwen2_vl", "Qwen2-VL-2B-Instruct", 2.21e9, QWEN2),
     Published("qwen2_5_vl", "Qwen2.5-VL-3B-Instruct", 3.75e9, QWEN25),
     Published("qwen3_vl", "Qwen3-VL-2B-Instruct", 2.13e9, QWEN3),
     Published("lfm2_vl", "LFM2-VL-450M", 451e6, LFM2),
-    Published("florence2", "Florence-2-base", 231e6, _square(768), 577),
+    Published("florence2", "Florence-2-base", 231e6, _stretched(768), 577),
     Published(
-        "clip", "clip-vit-base-patch32", 151e6, _square(224, shortest=224), 50, encoder=True
+        "clip", "clip-vit-base-patch32", 151e6, _cut(224, 224), 50, encoder=True
     ),
-    Published("siglip", "siglip-base-patch16-224", 203e6, _square(224), 196, encoder=True),
+    Published("siglip", "siglip-base-patch16-224", 203e6, _stretched(224), 196, encoder=True),
     Published(
         "siglip2", "siglip2-base-patch16-naflex", 375e6,
         NativePatches(patch=16, most_patches=256, table_side=16), encoder=True,
     ),
-    Published("dinov2", "dinov2-base", 86.6e6, _square(224, shortest=256), 257, encoder=True),
+    Published("dinov2", "dinov2-base", 86.6e6, _cut(224, 256), 257, encoder=True),
     Published("sam", "sam-vit-base", 93.7e6, SAM, 4096, encoder=True),
 )  # fmt: skip
 
@@ -121,9 +125,8 @@ def table() -> list[list[str]]:
     for one in CHECKPOINTS:
         tokens = [str(visual_rows(one, *frame)) for frame in FRAMES]
         sizes = [megabytes(one, precision) for precision in precisions]
-        count = f"{one.parameters / 1e9:.2f} B" if one.parameters >= 1e9 else (
-            f"{one.parameters / 1e6:.0f} M"
-        )  # fmt: skip
+        millions = one.parameters / 1e6
+        count = f"{millions:.0f} M" if millions < 1000 else f"{millions / 1000:.2f} B"
         shown = ["-" if size is None else str(size) for size in sizes]
         rows.append([one.family, one.name, count, *tokens, *shown])
     return rows
