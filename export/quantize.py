@@ -116,8 +116,10 @@ def _best(
     blocks: Float32,
     candidates: list[tuple[Float32, Float32]],
     top: int,
+    importance: Float32 | None,
 ) -> tuple[UInt8, Float32, Float32]:
     """Of several (scale, zero) choices per block, the one with the least squared error."""
+    weight = np.float32(1) if importance is None else importance.reshape(blocks.shape[1:])
     best_q = np.zeros(blocks.shape, np.uint8)
     best_scale, best_zero = (np.zeros(blocks.shape[:2], np.float32) for _ in range(2))
     best_error = np.full(blocks.shape[:2], np.inf, np.float32)
@@ -125,7 +127,8 @@ def _best(
         safe = np.where(scale == 0, np.float32(1), scale)
         q = np.clip(np.rint(blocks / safe[..., None]) + zero[..., None], 0, top)
         with np.errstate(over="ignore"):  # then the first choice, plain rounding, stays
-            error = np.square((q - zero[..., None]) * scale[..., None] - blocks).sum(-1)
+            error = np.square((q - zero[..., None]) * scale[..., None] - blocks)
+            error = (error * weight).sum(-1)
         better = (error < best_error) | (n == 0)
         best_error = np.where(better, error, best_error)
         best_scale = np.where(better, scale, best_scale)
@@ -138,7 +141,9 @@ _SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.84)
 _ROWS_AT_ONCE = 2048
 
 
-def quantize_asymmetric(matrix: Float32, bits: int = 4, block_size: int = BLOCK) -> QuantBlocks:
+def quantize_asymmetric(
+    matrix: Float32, bits: int = 4, block_size: int = BLOCK, importance: Float32 | None = None
+) -> QuantBlocks:
     """Round to nearest with an integer zero point per block.
 
     Per block the range is shrunk in a few steps and the choice with the least squared error kept
@@ -148,6 +153,7 @@ def quantize_asymmetric(matrix: Float32, bits: int = 4, block_size: int = BLOCK)
         matrix: float32 ``(out, in)``, ``in`` a multiple of ``block_size``.
         bits: 4 or 8.
         block_size: values per scale.
+        importance: float32 ``(in,)``, what a squared error in each column counts; None is 1.
     """
     top = (1 << bits) - 1
 
@@ -166,7 +172,7 @@ def quantize_asymmetric(matrix: Float32, bits: int = 4, block_size: int = BLOCK)
     values, scales, zeros = [], [], []
     for start in range(0, len(matrix), _ROWS_AT_ONCE):
         blocks = _blocks_of(matrix[start : start + _ROWS_AT_ONCE], block_size)
-        q, scale, zero = _best(blocks, choices(blocks), top)
+        q, scale, zero = _best(blocks, choices(blocks), top, importance)
         values.append(q)
         scales.append(scale)
         zeros.append(zero.astype(np.uint8))
@@ -178,7 +184,9 @@ def quantize_asymmetric(matrix: Float32, bits: int = 4, block_size: int = BLOCK)
     )
 
 
-def quantize_symmetric(matrix: Float32, bits: int, block_size: int = BLOCK) -> QuantBlocks:
+def quantize_symmetric(
+    matrix: Float32, bits: int, block_size: int = BLOCK, importance: Float32 | None = None
+) -> QuantBlocks:
     """Round to nearest around zero: the zero point is ``2^(bits-1)`` everywhere.
 
     The value of largest magnitude sets the scale with its own sign, so that it can use the one
@@ -188,6 +196,7 @@ def quantize_symmetric(matrix: Float32, bits: int, block_size: int = BLOCK) -> Q
         matrix: float32 ``(out, in)``, ``in`` a multiple of ``block_size``.
         bits: 4 or 8.
         block_size: values per scale.
+        importance: float32 ``(in,)``, what a squared error in each column counts; None is 1.
     """
     half = 1 << (bits - 1)
     steps = _SHRINK if bits == 4 else (1.0,)
@@ -202,7 +211,7 @@ def quantize_symmetric(matrix: Float32, bits: int, block_size: int = BLOCK) -> Q
     values, scales = [], []
     for start in range(0, len(matrix), _ROWS_AT_ONCE):
         blocks = _blocks_of(matrix[start : start + _ROWS_AT_ONCE], block_size)
-        q, scale, _ = _best(blocks, choices(blocks), 2 * half - 1)
+        q, scale, _ = _best(blocks, choices(blocks), 2 * half - 1, importance)
         values.append(q)
         scales.append(scale)
     return QuantBlocks(

@@ -11,6 +11,7 @@ from edgevlm.bundle import BundleWriter, Manifest
 from edgevlm.bundle.manifest import GraphEntry, Precision, WeightEntry
 from edgevlm.bundle.provenance import FileEntry, ParitySummary
 from edgevlm.errors import ConfigError, ExportError
+from edgevlm.export.calibrate.text import calibration_ids
 from edgevlm.export.checkpoint import reason
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.part import DecoderPart
@@ -31,6 +32,8 @@ from edgevlm.export.stage_store import StageStore
 from edgevlm.parity import Certificate
 
 DEFAULT_CONTEXT = 2048
+# Larger decoders are rounded to nearest: they lose less by it, and calibrating them takes hours.
+CALIBRATED_PARAMETERS = 600_000_000
 # Query, key and value decide where attention looks: in 4 bits they cost more accuracy than all
 # other layers together, and they are small. The output head has a tiny model's whole vocabulary
 # to tell apart, and shares its table with the embedding.
@@ -64,7 +67,7 @@ class Staging:
         self._plan = precision_plan(options, parts)
         self._capacity = _capacity(options, parts)
         self._reference = _reference(parts)
-        self._decoder = _decoder(parts, self._capacity)
+        self._decoder = _decoder(parts, self._plan, self._capacity)
         self._graphs: dict[str, GraphEntry] = {}
         self._weights: dict[str, WeightEntry] = {}
         disk = disk_bytes(parts.parameters, self._plan.default)
@@ -188,10 +191,14 @@ def _reference(parts: ModelParts) -> Reference | None:
     return DirectReference(spec=parts.spec, weights=parts.weights, tokenizer=parts.tokenizer)
 
 
-def _decoder(parts: ModelParts, capacity: int) -> DecoderPart | None:
+def _decoder(parts: ModelParts, plan: PrecisionPlan, capacity: int) -> DecoderPart | None:
     if parts.spec is None or parts.weights is None:
         return None
-    return DecoderPart(spec=parts.spec, weights=parts.weights, capacity=capacity)
+    ids: tuple[int, ...] = ()
+    small = parts.spec.parameter_count() <= CALIBRATED_PARAMETERS
+    if plan.default == "int4" and parts.tokenizer is not None and small:
+        ids = calibration_ids(parts.tokenizer, parts.spec.vocab_size)
+    return DecoderPart(spec=parts.spec, weights=parts.weights, capacity=capacity, calibration=ids)
 
 
 def _capacity(options: ExportOptions, parts: ModelParts) -> int:

@@ -1,24 +1,18 @@
-"""Quantise a decoder while a text runs through it, layer by layer.
-
-Every matrix is quantised the first time it is multiplied with, from exactly the inputs that reach
-it through the layers already quantised before it.
-"""
+"""Quantise a decoder with an eye on a text that runs through it, layer by layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from edgevlm.bundle.decoder import DecoderSpec
-from edgevlm.export.calibrate.gptq import inverse_root, quantize
+from edgevlm.export.calibrate.gptq import Importance, importance, quantize
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.quantize import BLOCK, QuantBlocks
 from edgevlm.export.reference.decoder import NumpyDecoder
-from edgevlm.tensors import Array, Float32
+from edgevlm.tensors import Float32
 
-TOKENS = 1024  # of text; more changes little
+CHUNK = 512  # tokens of one context
 
 
 class CalibratedSource:
@@ -54,63 +48,68 @@ def calibrate(
     spec: DecoderSpec,
     source: WeightSource,
     plan: PrecisionPlan,
-    rows: Callable[[NumpyDecoder], Float32],
+    token_ids: Sequence[int],
     layer_done: Callable[[str], None] = lambda _what: None,
 ) -> CalibratedSource:
-    """Quantise every matrix that ``plan`` gives four bits.
+    """Quantise every matrix that ``plan`` gives four bits and that is not in blocks already.
 
     Args:
         spec: shape of the decoder.
         source: the checkpoint.
         plan: precisions.
-        rows: makes the calibration input, float32 ``(tokens, hidden_size)``, from the decoder's
-            embedding.
+        token_ids: the calibration text.
         layer_done: told after every layer.
     """
-    decoder = _Calibrating(spec, source, plan, layer_done)
-    decoder.forward(rows(decoder))
-    return CalibratedSource(source, decoder.blocks)
+    decoder = _Watching(spec, source, plan)
+    chunks = [list(token_ids[n : n + CHUNK]) for n in range(0, len(token_ids), CHUNK)]
+    streams = [decoder.embed(chunk) for chunk in chunks]
+    blocks: dict[str, QuantBlocks] = {}
+    for layer in range(spec.num_layers):
+        for n, rows in enumerate(streams):
+            decoder.reset()
+            streams[n] = decoder.layer(layer, rows)
+        blocks |= decoder.quantized()
+        layer_done(f"calibrating layer {layer + 1}/{spec.num_layers}")
+    return CalibratedSource(source, blocks)
 
 
-class _Calibrating(NumpyDecoder):
-    """A float decoder that replaces each matrix by its quantised self on first use."""
+class _Watching(NumpyDecoder):
+    """A float decoder that adds up the products of each matrix's inputs."""
 
-    def __init__(
-        self,
-        spec: DecoderSpec,
-        source: WeightSource,
-        plan: PrecisionPlan,
-        layer_done: Callable[[str], None],
-    ) -> None:
+    def __init__(self, spec: DecoderSpec, source: WeightSource, plan: PrecisionPlan) -> None:
         super().__init__(spec, source)
-        self.blocks: dict[str, QuantBlocks] = {}
         self._plan = plan
-        self._layer_done = layer_done
-        self._last: tuple[Float32, Array] | None = None  # inputs, and what was made of them
+        self._products: dict[str, Float32] = {}  # by the first matrix over the same inputs
+        self._same: dict[str, str] = {}  # matrix -> that first one
+        self._last: tuple[Float32, str] | None = None
 
     def _linear(self, x: Float32, name: str, bias: bool = False) -> Float32:
-        if name in ("embed_tokens", "lm_head"):  # nobody asks for logits here
-            return np.zeros((0, self._spec.vocab_size), np.float32)
+        if self._takes(name):
+            if self._last is None or self._last[0] is not x:
+                products = x.T @ x
+                self._products[name] = self._products.get(name, 0) + products
+                self._last = (x, name)
+            self._same[name] = self._last[1]
+        return super()._linear(x, name, bias)
+
+    def _takes(self, name: str) -> bool:
         weight = f"{name}.weight"
-        whole = self._source.shape(weight)[1] % BLOCK == 0
-        if self._plan.of(name) == "int4" and whole and self._source.blocks(weight) is None:
-            found = quantize(
-                self._weight(weight), self._root(x), symmetric=self._plan.symmetric
+        return (
+            self._plan.of(name) == "int4"
+            and self._source.shape(weight)[1] % BLOCK == 0
+            and self._source.blocks(weight) is None
+        )
+
+    def quantized(self) -> dict[str, QuantBlocks]:
+        """The matrices seen since the last call, whose weights and inputs are then forgotten."""
+        seen: dict[str, Importance] = {n: importance(p) for n, p in self._products.items()}
+        found = {
+            f"{name}.weight": quantize(
+                self._weight(f"{name}.weight"), seen[first], symmetric=self._plan.symmetric
             )
-            self.blocks[weight] = found
-            self._kept[weight] = found.dequantize()
-        y = super()._linear(x, name, bias)
-        if name.endswith(".mlp.down_proj"):
-            self._forget_layer(name.removesuffix("mlp.down_proj"))
-        return y
-
-    def _root(self, x: Float32) -> Array:
-        """Query, key and value see the same inputs, and so do gate and up."""
-        if self._last is None or self._last[0] is not x:
-            self._last = (x, inverse_root(x))
-        return self._last[1]
-
-    def _forget_layer(self, prefix: str) -> None:
-        for name in [n for n in self._kept if n.startswith(prefix)]:
+            for name, first in self._same.items()
+        }
+        self._products, self._same, self._last = {}, {}, None
+        for name in [n for n in self._kept if n.startswith("layers.")]:
             del self._kept[name]
-        self._layer_done(prefix.rstrip("."))
+        return found

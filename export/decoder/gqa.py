@@ -9,6 +9,8 @@ are rotated before it, with the same tables::
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import numpy as np
 
 from edgevlm.export.decoder.writing import DecoderWriter
@@ -22,8 +24,7 @@ def attention(w: DecoderWriter, layer: int, x: str) -> str:
     """What a layer attends to, ``(1, tokens, heads * head_dim)``, before its output projection."""
     spec = w.spec
     base, place = f"layers.{layer}.self_attn", f"layers.{layer}/attn"
-    names = [f"{base}.{p}_proj" for p in "qkv"]
-    qkv = w.linears.linear(x, names, f"{place}/qkv", bias=spec.qkv_bias)
+    qkv = _projected(w, x, base, place)
     fused = spec.head_dim % HEAD_STEP == 0
     inputs = [qkv, "", ""]
     if spec.qk_norm or not fused:
@@ -54,6 +55,19 @@ def attention(w: DecoderWriter, layer: int, x: str) -> str:
         rotary_interleaved=0,
         **special,
     )
+
+
+def _projected(w: DecoderWriter, x: str, base: str, place: str) -> str:
+    """Queries, keys and values side by side: one product, or one for each precision."""
+    names = [f"{base}.{p}_proj" for p in "qkv"]
+    runs = [list(run) for _, run in groupby(names, w.plan.of)]
+    if len(runs) == 1:
+        return w.linears.linear(x, names, f"{place}/qkv", bias=w.spec.qkv_bias)
+    parts = []
+    for run in runs:
+        which = "".join(name.removeprefix(f"{base}.")[0] for name in run)
+        parts.append(w.linears.linear(x, run, f"{place}/{which}", bias=w.spec.qkv_bias))
+    return w.graph.node("Concat", parts, f"{place}/qkv", axis=-1)
 
 
 def rope_names(w: DecoderWriter, layer: int) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.export.calibrate.decoder import calibrate
 from edgevlm.export.decoder import ort_gqa
 from edgevlm.export.decoder.embedding import embedding_table
 from edgevlm.export.decoder.linear import PrecisionPlan
@@ -23,23 +24,30 @@ class DecoderPart:
         spec: shape of the decoder.
         weights: of the decoder.
         capacity: tokens that the KV cache holds.
+        calibration: tokens of a text that 4-bit weights are rounded with an eye on; none rounds
+            to nearest.
     """
 
     spec: DecoderSpec
     weights: WeightSource
     capacity: int
+    calibration: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:
-        """One a layer, and the head."""
-        return self.spec.num_layers + 1
+        """One a layer, and the head; and one a layer to calibrate."""
+        return self.spec.num_layers * (2 if self.calibration else 1) + 1
 
     def lower(self, folder: Path, plan: PrecisionPlan, progress: Progress) -> Lowered:
         """Write the graph, layer by layer."""
+        source: WeightSource = self.weights
+        graph_notes: tuple[str, ...] = ()
+        if self.calibration:
+            source = calibrate(self.spec, source, plan, self.calibration, progress.step)
+            graph_notes = (f"4-bit weights calibrated on {len(self.calibration)} tokens (GPTQ)",)
         with DataFile(folder / "decoder.onnx.data") as data:
-            graph, lowered = ort_gqa.lower(
-                self.spec, self.weights, plan, data, self.capacity, progress
-            )
-            table = embedding_table(self.spec, self.weights, plan, data, lowered.weights)
+            graph, lowered = ort_gqa.lower(self.spec, source, plan, data, self.capacity, progress)
+            table = embedding_table(self.spec, source, plan, data, lowered.weights)
             graph.save(folder / "decoder.onnx")
-        return Lowered({"decoder": lowered.graph}, {**lowered.weights, "embedding": table})
+        entry = lowered.graph.model_copy(update={"notes": graph_notes})
+        return Lowered({"decoder": entry}, {**lowered.weights, "embedding": table})

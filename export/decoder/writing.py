@@ -26,6 +26,7 @@ class DecoderWriter:
         self.spec = spec
         self.source = source
         self.graph = graph
+        self.plan = plan
         self.dtype = plan.float_dtype
         self.linears = LinearWriter(graph, source, plan)
 

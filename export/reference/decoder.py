@@ -59,25 +59,29 @@ class NumpyDecoder:
         """
         spec, x = self._spec, embeds
         for i in range(spec.num_layers):
-            base = f"layers.{i}"
-            mix = self._convolution if spec.convolves(i) else self._attention
-            mixed = mix(i, self._norm(x, f"{base}.input_layernorm"))
-            before_mlp = "post_attention_layernorm"
-            if spec.sandwich_norms:
-                mixed = self._norm(mixed, f"{base}.post_attention_layernorm")
-                before_mlp = "pre_feedforward_layernorm"
-            x = x + mixed
-            h = self._norm(x, f"{base}.{before_mlp}")
-            gate = self._linear(h, f"{base}.mlp.gate_proj", spec.mlp_bias)
-            up = self._linear(h, f"{base}.mlp.up_proj", spec.mlp_bias)
-            active = self._active(gate) * up
-            out = self._linear(active, f"{base}.mlp.down_proj", spec.mlp_bias)
-            if spec.sandwich_norms:
-                out = self._norm(out, f"{base}.post_feedforward_layernorm")
-            x = x + out
+            x = self.layer(i, x)
         head = "embed_tokens" if spec.tied_head else "lm_head"
         logits = self._linear(self._norm(x, "norm"), head)
         return _capped(logits, spec.logit_softcap)
+
+    def layer(self, i: int, x: Float32) -> Float32:
+        """The residual stream behind layer ``i``, from the one before it."""
+        spec, base = self._spec, f"layers.{i}"
+        mix = self._convolution if spec.convolves(i) else self._attention
+        mixed = mix(i, self._norm(x, f"{base}.input_layernorm"))
+        before_mlp = "post_attention_layernorm"
+        if spec.sandwich_norms:
+            mixed = self._norm(mixed, f"{base}.post_attention_layernorm")
+            before_mlp = "pre_feedforward_layernorm"
+        x = x + mixed
+        h = self._norm(x, f"{base}.{before_mlp}")
+        gate = self._linear(h, f"{base}.mlp.gate_proj", spec.mlp_bias)
+        up = self._linear(h, f"{base}.mlp.up_proj", spec.mlp_bias)
+        active = self._active(gate) * up
+        out = self._linear(active, f"{base}.mlp.down_proj", spec.mlp_bias)
+        if spec.sandwich_norms:
+            out = self._norm(out, f"{base}.post_feedforward_layernorm")
+        return x + out
 
     def _active(self, x: Float32) -> Float32:
         if self._spec.activation == "gelu_tanh":  # Hendrycks and Gimpel, 2016, section 2

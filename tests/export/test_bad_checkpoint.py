@@ -340,7 +340,7 @@ def test_heads_of_a_width_that_the_operators_lack_are_named(tmp_path: Path, targ
         ({"tokens": 4}, "--tokens: this model takes text only"),
         ({"image_size": 224, "compressor": "grid"}, "--image-size, --compressor"),
         ({"precision": "int3"}, "--precision int3: one of fp32, fp16, int8, int4"),
-        ({"overrides": {"*.q_proj": "int8"}}, "need one precision"),
+        ({"overrides": {"*.gate_proj": "int8"}}, "need one precision"),
     ],
 )
 def test_an_option_that_does_not_fit_is_named(
