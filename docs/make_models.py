@@ -25,8 +25,9 @@ PAGE = Path(__file__).parent / "models.md"
 MARK = "## Published checkpoints"
 HEAD = f"""# Models
 
-Written by `python -m docs.make_models`. What is refused is in the README. What a checkpoint of your own measures is printed by
-`edgevlm export`, is in the bundle's `parity.json`, and `edgevlm verify` measures it again.
+Written by `python -m docs.make_models`. What is refused is in the README. What a checkpoint of your
+own measures is printed by `edgevlm export`, is in the bundle's `parity.json`, and `edgevlm verify`
+measures it again.
 
 - [Certificates](#certificates): every family in every precision, tiny checkpoints.
 - [{MARK[3:]}](#published-checkpoints): visual rows of a frame, estimated sizes.
@@ -44,9 +45,9 @@ could spare, so a gate that is missed here may be kept by trained weights, and t
 - *logits*: largest error on the probe. *KL*: from the reference's next-token distribution, in nats.
 - *greedy*: steps of 32 whose best token is the reference's; it gates only where the reference's gap
   is over ten times the logit error.
-- *bytes*: of everything that graphs and tables hold, for each number in the fp32 graphs. Tiny models
-  have much that stays in float32 and is small in real ones: norms, biases, rotary and position
-  tables, convolutions, matrices whose width 32 does not divide.
+- *bytes*: of everything that graphs and tables hold, for each number in the fp32 graphs. Tiny
+  models have much that stays in float32 and is small in real ones: norms, biases, rotary and
+  position tables, convolutions, matrices whose width 32 does not divide.
 - *gates*: those of `edgevlm/parity.py`.
 
 Encoders have no 4 bits: `--precision int4` gives them 8.
