@@ -12,7 +12,7 @@ from edgevlm.export.quantize import BLOCK, QuantBlocks
 from edgevlm.export.reference.decoder import NumpyDecoder
 from edgevlm.tensors import Float32
 
-CHUNK = 256  # tokens of one context
+CHUNK = 512  # tokens of one context
 
 
 class CalibratedSource:

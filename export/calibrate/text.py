@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from tokenizers import Tokenizer
 
-TOKENS = 8192  # at most
+TOKENS = 15360  # at most
 FILE = "text.txt"  # questions, and what SmolLM2-135M-Instruct said to them at temperature 1
 
 

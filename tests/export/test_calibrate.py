@@ -49,7 +49,7 @@ def test_a_bundle_in_four_bits_says_that_it_is_calibrated(tmp_path: Path):
     made = save(tmp_path / "checkpoint", config("llama"))
     bundle = export_to(made.folder, tmp_path / "bundle", precision="int4", allow_drift=True)
     (note,) = bundle.manifest.graphs["decoder"].notes
-    assert note == "4-bit weights calibrated on 8192 tokens (GPTQ)"
+    assert note == "4-bit weights calibrated on 15360 tokens (GPTQ)"
     plain = export_to(made.folder, tmp_path / "plain", precision="int8", allow_drift=True)
     assert plain.manifest.graphs["decoder"].notes == ()
 
