@@ -50,7 +50,7 @@ class GraphEntry(Strict):
     exceptions: dict[str, str] = Field(
         default_factory=dict, description="weights kept in another precision: name -> precision"
     )
-    notes: tuple[str, ...] = Field(default=(), description="what was done to the graph or its weights")
+    notes: tuple[str, ...] = Field(default=(), description="done to graph or weights")
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[TensorEntry, ...]
 
