@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgevlm.bundle import Bundle, open_bundle
+from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.export.nano.packages import DECODER
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.kv_cache import CachedDecoder
@@ -49,6 +50,7 @@ def bundle_logits(bundle: Bundle) -> Callable[[list[int]], Logits]:
     manifest = bundle.manifest
     graph = open_backend().load(bundle.path(manifest.graphs["decoder"].file))
     spec, layout, _ = manifest.language
+    assert isinstance(spec, DecoderSpec)
     decoder = CachedDecoder(graph, layout, spec)
     table = EmbeddingTable(bundle)
 

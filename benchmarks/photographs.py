@@ -106,7 +106,8 @@ def compare(bundle: Bundle) -> None:
 
 def _drop_tokens(model: Vlm) -> None:
     """Give the language model an empty picture: only the labels are left in the prompt."""
-    encoder = model._inference._vision
+    assert model._inference is not None
+    encoder = model._inference.vision
     assert encoder is not None
     encode = encoder.encode
 
