@@ -183,7 +183,7 @@ def test_json_that_is_no_object_is_of_no_known_version(copied: Path, content: by
         ("name", lambda raw: raw.pop("name")),
         ("at least one graph", lambda raw: raw["graphs"].clear()),
         ("sections decoder", lambda raw: raw.pop("decoder")),
-        ("sections decoder, prompt", lambda raw: raw.pop("prompt")),
+        ("seq2seq, prompt and kv", lambda raw: raw.pop("prompt")),
         ("vision", lambda raw: raw["graphs"].update(vision=raw["graphs"]["decoder"])),
         ("gone.onnx", lambda raw: raw["graphs"]["decoder"].update(file="gone.onnx")),
         ("gone.data", lambda raw: raw["weights"]["embedding"]["values"].update(file="gone.data")),
