@@ -76,6 +76,8 @@ class ExportOptions:
         allow_drift: write the bundle even if it misses a parity gate.
         force: replace what is at the target.
         symmetric: int4 without zero points (TensorRT's kind).
+        calibrate: round 4-bit weights of small decoders with an eye on a text; minutes, where
+            rounding to nearest takes seconds.
         overrides: glob over canonical weight names -> precision, before the defaults.
         adapter: folder of a peft adapter to merge.
         check_images: folder of pictures whose parity is measured too.
@@ -92,6 +94,7 @@ class ExportOptions:
     allow_drift: bool = False
     force: bool = False
     symmetric: bool = False
+    calibrate: bool = True
     overrides: Mapping[str, Precision] = field(default_factory=dict)
     adapter: Path | None = None
     check_images: Path | None = None

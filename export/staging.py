@@ -67,7 +67,7 @@ class Staging:
         self._plan = precision_plan(options, parts)
         self._capacity = _capacity(options, parts)
         self._reference = _reference(parts)
-        self._decoder = _decoder(parts, self._plan, self._capacity)
+        self._decoder = _decoder(parts, options, self._plan, self._capacity)
         self._graphs: dict[str, GraphEntry] = {}
         self._weights: dict[str, WeightEntry] = {}
         disk = disk_bytes(parts.parameters, self._plan.default)
@@ -191,11 +191,13 @@ def _reference(parts: ModelParts) -> Reference | None:
     return DirectReference(spec=parts.spec, weights=parts.weights, tokenizer=parts.tokenizer)
 
 
-def _decoder(parts: ModelParts, plan: PrecisionPlan, capacity: int) -> DecoderPart | None:
+def _decoder(
+    parts: ModelParts, options: ExportOptions, plan: PrecisionPlan, capacity: int
+) -> DecoderPart | None:
     if parts.spec is None or parts.weights is None:
         return None
     ids: tuple[int, ...] = ()
-    small = parts.spec.parameter_count() <= CALIBRATED_PARAMETERS
+    small = options.calibrate and parts.spec.parameter_count() <= CALIBRATED_PARAMETERS
     if plan.default == "int4" and parts.tokenizer is not None and small:
         ids = calibration_ids(parts.tokenizer, parts.spec.vocab_size)
     return DecoderPart(spec=parts.spec, weights=parts.weights, capacity=capacity, calibration=ids)

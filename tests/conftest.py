@@ -33,7 +33,7 @@ def missing(reason: str) -> NoReturn:
 def nano(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The int4 nano bundle, as `make demo` exports it."""
     target = tmp_path_factory.mktemp("bundles") / "nano"
-    export("nano", target)
+    export("nano", target, ExportOptions(calibrate=False))  # minutes otherwise
     return open_bundle(target)
 
 
