@@ -118,19 +118,12 @@ class NumpyDecoder:
         k = np.concatenate([self._keys[i], self._rotate(k, positions, i)], axis=1)
         v = np.concatenate([self._values[i], v], axis=1)
         self._keys[i], self._values[i] = k, v
-        group = spec.num_heads // spec.num_kv_heads
-        k, v = np.repeat(k, group, axis=0), np.repeat(v, group, axis=0)
-        scale = np.float32(spec.attention_scale)
-        scores = self._rotate(q, positions, i) @ k.swapaxes(1, 2) * scale
-        scores = _capped(scores, spec.attention_softcap)
         behind = positions[:, None] - np.arange(k.shape[1])[None, :]
         hidden = behind < 0
         if spec.sliding_window is not None and spec.slides(i):
             hidden |= behind >= spec.sliding_window
-        scores = np.where(hidden, -np.inf, scores)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        weights /= weights.sum(-1, keepdims=True)
-        mixed = (weights.astype(np.float32) @ v).swapaxes(0, 1).reshape(len(x), -1)
+        q = self._rotate(q, positions, i) * np.float32(spec.attention_scale)
+        mixed = _attend(q, k, v, np.where(hidden, np.float32(-np.inf), np.float32(0)), spec)
         return self._linear(mixed, f"{base}.o_proj", spec.o_bias)
 
     def _convolution(self, i: int, x: Float32) -> Float32:
@@ -164,6 +157,20 @@ class NumpyDecoder:
         cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         first, second = x[..., :half], x[..., half:]
         return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def _attend(q: Float32, k: Float32, v: Float32, mask: Float32, spec: DecoderSpec) -> Float32:
+    """``softmax(q k^T + mask) v`` of ``(heads, tokens, head_dim)``, heads side by side."""
+    group = spec.num_heads // spec.num_kv_heads
+    mixed = np.empty_like(q)
+    for head in range(spec.num_heads):  # one at a time: its scores stay in the cache
+        scores = _capped(q[head] @ k[head // group].T, spec.attention_softcap)
+        scores += mask
+        scores -= scores.max(-1, keepdims=True)
+        np.exp(scores, out=scores)
+        total = scores.sum(-1, keepdims=True)
+        mixed[head] = (scores @ v[head // group]) / total
+    return mixed.swapaxes(0, 1).reshape(q.shape[1], -1)
 
 
 def _capped(x: Float32, cap: float | None) -> Float32:
