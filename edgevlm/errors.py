@@ -12,13 +12,18 @@
     │   ├── BundleVersion            written by an unknown format version
     │   └── BundleExists             the target is already there
     ├── BackendError                 an engine refused or failed
-    │   └── BackendUnavailable       what was asked for is not installed here
+    │   ├── BackendUnavailable       what was asked for is not installed here
+    │   ├── EngineMismatch           compiled for another device, version or bundle
+    │   └── EngineUntrusted          made elsewhere, and nobody vouches for it
     ├── SourceError                  a camera, file or stream
     │   ├── SourceUnavailable        it cannot be opened
     │   └── SourceStalled            it stopped delivering
     └── ExportError                  checkpoint to bundle
         ├── CheckpointError          missing, damaged or unknown weights
-        └── ParityError              the bundle does not agree with its source
+        ├── ParityError              the bundle does not agree with its source
+        └── BuildError               a graph cannot become an engine
+            ├── UnsupportedOperator  the target has no such operator, type or attribute
+            └── BuildMemoryError     the compiler ran out of memory
 
 A message names what came, what was wanted and, where there is one, the remedy, in one line.
 """
@@ -70,6 +75,14 @@ class BackendUnavailable(BackendError):
     """The engine or provider that was asked for is not on this machine."""
 
 
+class EngineMismatch(BackendError):
+    """An engine was compiled for another device, library version, bundle or setting."""
+
+
+class EngineUntrusted(BackendError):
+    """An engine is not in this device's build record, and ``--trust-engines`` was not given."""
+
+
 class SourceError(EdgeVLMError):
     """A frame source failed."""
 
@@ -92,3 +105,15 @@ class CheckpointError(ExportError):
 
 class ParityError(ExportError):
     """The exported graphs do not agree with the model they came from."""
+
+
+class BuildError(ExportError):
+    """An engine compiler refused a graph or failed."""
+
+
+class UnsupportedOperator(BuildError):
+    """A graph has an operator, type or attribute that the target does not take."""
+
+
+class BuildMemoryError(BuildError):
+    """The compiler, or the device it measures on, ran out of memory."""

@@ -11,6 +11,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.bundle.engines import FOLDER as ENGINES
+from edgevlm.bundle.engines import Target, TargetEngines, check_places
+from edgevlm.bundle.entries import Dtype
+from edgevlm.bundle.entries import Precision as Precision
+from edgevlm.bundle.entries import TensorEntry as TensorEntry
 from edgevlm.bundle.images import ImageSpec, Strict
 from edgevlm.bundle.masks import GRAPH as MASKS
 from edgevlm.bundle.masks import MaskSpec
@@ -19,25 +24,8 @@ from edgevlm.bundle.provenance import FileEntry, MemoryPlan, ParitySummary, Sour
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
 from edgevlm.bundle.text import TextSpec
 from edgevlm.errors import ContractError
-from edgevlm.tensors import DTYPES, TensorSpec
 
 FORMAT_VERSION: Literal[1] = 1
-
-Precision = Literal["fp32", "fp16", "int8", "int4"]
-Dtype = Annotated[str, Field(pattern=f"^({'|'.join(DTYPES)})$")]
-
-
-class TensorEntry(Strict):
-    """One graph input or output; a free dimension is a name."""
-
-    name: str
-    dtype: Dtype
-    shape: tuple[int | str, ...]
-    meaning: str = ""
-
-    def spec(self) -> TensorSpec:
-        """The validated value type."""
-        return TensorSpec(name=self.name, dtype=self.dtype, shape=self.shape, meaning=self.meaning)
 
 
 class GraphEntry(Strict):
@@ -164,6 +152,9 @@ class Manifest(Strict):
     memory: MemoryPlan
     parity: ParitySummary | None = None
     licenses: tuple[str, ...] = ()
+    engines: dict[Target, TargetEngines] = Field(
+        default_factory=dict, description="target -> what edgevlm build made for it"
+    )
     files: dict[str, FileEntry]
 
     @model_validator(mode="after")
@@ -185,6 +176,7 @@ class Manifest(Strict):
             named.add(self.prompt.chat_template)
         if self.prompt and self.prompt.labels:
             named.add(self.prompt.labels.file)
+        named |= check_places(self.engines)
         if lost := sorted(named - self.files.keys()):
             raise ValueError(f"named but not listed under files: {lost}")
         return self
@@ -202,12 +194,19 @@ class Manifest(Strict):
         return Language(spec, self.kv, self.prompt)
 
     def canonical(self) -> bytes:
-        """JSON with sorted keys and no spaces: what the bundle id hashes."""
-        return json.dumps(
-            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        ).encode()
+        """JSON with sorted keys and no spaces: what the bundle id hashes.
+
+        Engines are left out, and their files: they are made from the rest, and named after it.
+        """
+        kept = self.model_dump(mode="json", exclude={"engines"})
+        kept["files"] = {
+            name: entry
+            for name, entry in kept["files"].items()
+            if not name.startswith(f"{ENGINES}/")
+        }
+        return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     @property
     def bundle_id(self) -> str:
-        """SHA-256 of the canonical manifest."""
+        """SHA-256 of the canonical manifest; building engines does not change it."""
         return hashlib.sha256(self.canonical()).hexdigest()
