@@ -39,6 +39,16 @@ class StatefulGraph(Protocol):
         """The last value of an output (a state's too), valid until the next ``run``."""
         ...
 
+    def store(self, rows: Mapping[str, str], at: int) -> None:
+        """Copy outputs of the last run into inputs, which keep them for the next ones.
+
+        Args:
+            rows: output -> input; both ``(..., rows, width)``, the input with more rows. The
+                input was among the feeds of an earlier run.
+            at: the input's row that the output's first one goes to.
+        """
+        ...
+
     def close(self) -> None:
         """Release the state; may be called twice."""
         ...

@@ -163,6 +163,11 @@ class _OrtStateful:
     def output(self, name: str) -> Array:
         return self._buffers[name].array
 
+    def store(self, rows: Mapping[str, str], at: int) -> None:
+        for output, source in rows.items():
+            new = self._buffers[output].array
+            self._buffers[source].array[..., at : at + new.shape[-2], :] = new
+
     def close(self) -> None:
         self._binding = None
         self._session = None

@@ -111,5 +111,8 @@ class _ScriptedState:
             raise BackendError(f"the script has no output {name!r}")
         return self._logits
 
+    def store(self, rows: Mapping[str, str], at: int) -> None:
+        """Nothing is remembered: the script goes on as it is written."""
+
     def close(self) -> None:
         pass

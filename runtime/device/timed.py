@@ -73,5 +73,8 @@ class _TimedState:
     def output(self, name: str) -> Array:
         return self._state.output(name)
 
+    def store(self, rows: Mapping[str, str], at: int) -> None:
+        self._state.store(rows, at)
+
     def close(self) -> None:
         self._state.close()

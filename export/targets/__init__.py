@@ -1,0 +1,1 @@
+"""A bundle's graphs once more, in the operators of other engines."""
