@@ -1,0 +1,1 @@
+"""Device memory, streams, events and graphs: one small interface over three CUDA bindings."""
