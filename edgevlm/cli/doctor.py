@@ -10,7 +10,10 @@ import typer
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> int:
-    """Check Python, engines, codecs and cameras; exit 1 if something needed is missing."""
+    """Check Python, engines, CUDA and TensorRT, memory, power, video and cameras.
+
+    Exit 1 if something fails without which nothing runs.
+    """
     import dataclasses
 
     from edgevlm.cli.console import table, to_stdout, write_json
@@ -20,6 +23,6 @@ def command(
     if as_json:
         write_json([dataclasses.asdict(f) for f in findings])
     else:
-        rows = [[f.status, f.what, f.found, f.remedy] for f in findings]
+        rows = [[f.verdict, f.what, f.found, f.remedy] for f in findings]
         to_stdout().print(table(("", "what", "found", "remedy"), rows))
-    return 1 if any(f.status == "missing" for f in findings) else 0
+    return 1 if any(f.verdict == "fail" and f.needed for f in findings) else 0

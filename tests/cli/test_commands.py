@@ -253,10 +253,24 @@ def test_doctor_finds_what_runs_these_tests(edgevlm: Run):
     done = edgevlm("doctor", "--json")
     findings = {f["what"]: f for f in json.loads(done.stdout)}
     assert done.returncode == 0
-    assert {"python", "cpu", "onnxruntime", "video", "images", "cameras"} <= set(findings)
+    assert {"python", "cpu", "onnxruntime", "gpu", "memory", "video", "cameras"} <= set(findings)
     for what in ("python", "onnxruntime", "video"):
-        assert findings[what]["status"] == "ok"
-    assert all(f["remedy"] for f in findings.values() if f["status"] != "ok")
+        assert findings[what]["verdict"] == "ok"
+    assert all(f["remedy"] for f in findings.values() if f["verdict"] != "ok")
+
+
+@pytest.mark.parametrize(("needed", "code"), [(True, 1), (False, 0)])
+def test_doctor_exits_1_only_for_what_nothing_runs_without(
+    needed: bool, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    from edgevlm.runtime.device import doctor
+
+    finding = doctor.Finding(
+        what="engine", verdict="fail", found="none", remedy="get one", needed=needed
+    )
+    monkeypatch.setattr(doctor, "examine", lambda: [finding])
+    assert run_command(["doctor"]) == code
+    assert "get one" in capfd.readouterr().out
 
 
 def test_doctor_shows_people_the_same(capfd: pytest.CaptureFixture[str]):
