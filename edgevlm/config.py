@@ -85,6 +85,7 @@ class RunConfig(_Section):
     generation: GenerationSection = GenerationSection()
     limits: LimitsSection = LimitsSection()
     engine: EngineSection = EngineSection()
+    sinks: tuple[str, ...] = Field(default=(), description="URIs of where events go besides stdout")
 
 
 def load_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> RunConfig:

@@ -18,6 +18,7 @@
     ├── SourceError                  a camera, file or stream
     │   ├── SourceUnavailable        it cannot be opened
     │   └── SourceStalled            it stopped delivering
+    ├── SinkError                    events do not reach where they should go
     └── ExportError                  checkpoint to bundle
         ├── CheckpointError          missing, damaged or unknown weights
         ├── ParityError              the bundle does not agree with its source
@@ -93,6 +94,10 @@ class SourceUnavailable(SourceError):
 
 class SourceStalled(SourceError):
     """A live source stopped delivering frames."""
+
+
+class SinkError(EdgeVLMError):
+    """A sink cannot be opened, or cannot deliver events."""
 
 
 class ExportError(EdgeVLMError):

@@ -81,7 +81,7 @@ class FaultEvent(_Event):
     """Something went wrong and the stream goes on, or ends with the next event."""
 
     kind: Literal["fault"] = "fault"
-    code: Literal["source", "stall", "backend"]
+    code: Literal["source", "stall", "backend", "sink"]
     message: str
 
 

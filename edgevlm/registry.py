@@ -98,7 +98,12 @@ SINKS = Registry(
     "sinks",
     {
         "jsonl": Entry(
-            "edgevlm.runtime.stream.sinks.jsonl:JsonLinesSink", "one JSON object a line on stdout"
+            "edgevlm.runtime.stream.sinks.jsonl:JsonLinesFileSink",
+            "jsonl:PATH, one JSON object a line (stdout has them in any case)",
+        ),
+        "sqlite": Entry(
+            "edgevlm.runtime.stream.sinks.sqlite:SqliteSink",
+            "sqlite:PATH?days=30&megabytes=1000, the event store: `edgevlm events` reads it",
         ),
     },
 )

@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import pytest
 
-from edgevlm.bundle import Bundle, open_bundle
+from edgevlm.bundle import Bundle
 from edgevlm.export.model_parts import ExportOptions
-from edgevlm.export.pipeline import export
+from tests.exported import nano_bundle
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,19 +30,15 @@ def missing(reason: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def nano(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The int4 nano bundle, as `make demo` exports it."""
-    target = tmp_path_factory.mktemp("bundles") / "nano"
-    export("nano", target, ExportOptions(calibrate=False))  # minutes otherwise
-    return open_bundle(target)
+def nano() -> Bundle:
+    """The int4 nano bundle, as `make demo` exports it, but rounded to nearest; read only."""
+    return nano_bundle("int4", ExportOptions(calibrate=False))  # calibration takes minutes
 
 
 @pytest.fixture(scope="session")
-def nano_fp32(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The same model unquantised."""
-    target = tmp_path_factory.mktemp("bundles") / "nano-fp32"
-    export("nano", target, ExportOptions(precision="fp32"))
-    return open_bundle(target)
+def nano_fp32() -> Bundle:
+    """The same model unquantised; read only."""
+    return nano_bundle("fp32", ExportOptions(precision="fp32"))
 
 
 @pytest.fixture(scope="session")

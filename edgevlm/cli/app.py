@@ -14,6 +14,7 @@ from edgevlm.cli import (
     ask,
     bench,
     doctor,
+    events,
     export,
     inspect,
     list_,
@@ -37,6 +38,7 @@ app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("ask")(ask.command)
 app.command("run")(run.command)
+app.command("events")(events.command)
 app.command("bench")(bench.command)
 app.command("list")(list_.command)
 app.command("doctor")(doctor.command)

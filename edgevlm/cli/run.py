@@ -55,6 +55,10 @@ def command(
     top_p: Annotated[Optional[float], typer.Option()] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option()] = None,  # noqa: UP045
     no_gate: Annotated[bool, typer.Option("--no-gate", help="answer unchanged scenes too")] = False,
+    sink: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--sink", metavar="URI", help="events go there too; see: edgevlm list sinks"),
+    ] = None,
     limit: Annotated[Optional[int], typer.Option(help="frames")] = None,  # noqa: UP045
     duration: Annotated[Optional[float], typer.Option(help="seconds")] = None,  # noqa: UP045
     backend: Annotated[Optional[str], typer.Option(help="see: edgevlm list backends")] = None,  # noqa: UP045
@@ -78,6 +82,7 @@ def command(
         "generation.seed": seed,
         "limits.frames": limit,
         "limits.duration_s": duration,
+        "sinks": sink or None,
         "engine.backend": backend,
         "engine.threads": threads,
         "engine.verify": verify,
@@ -111,12 +116,13 @@ def _stream(config: RunConfig) -> int:
     from edgevlm.cli.console import to_stderr
     from edgevlm.event import SummaryEvent
     from edgevlm.runtime.stream.run import run
+    from edgevlm.runtime.stream.sinks.base import Told
     from edgevlm.runtime.stream.sinks.jsonl import JsonLinesSink
 
     stop = _StopSignal()
-    sink = JsonLinesSink(sys.stdout)
+    stdout = JsonLinesSink(sys.stdout)
     for event in run(config, stopped=stop):
-        sink.write(event)
+        stdout.write(Told(event))
         if isinstance(event, SummaryEvent):
             to_stderr().print(_sentence(event))
     return 130 if stop.received == signal.SIGINT else 0

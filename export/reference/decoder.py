@@ -170,7 +170,8 @@ def _attend(q: Float32, k: Float32, v: Float32, mask: Float32, spec: DecoderSpec
         np.exp(scores, out=scores)
         total = scores.sum(-1, keepdims=True)
         mixed[head] = (scores @ v[head // group]) / total
-    return mixed.swapaxes(0, 1).reshape(q.shape[1], -1)
+    merged: Float32 = mixed.swapaxes(0, 1).reshape(q.shape[1], -1)
+    return merged
 
 
 def _capped(x: Float32, cap: float | None) -> Float32:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from edgevlm.answer import Answer
-from edgevlm.errors import BackendError, SourceError, SourceStalled
+from edgevlm.errors import BackendError, SinkError, SourceError, SourceStalled
 from edgevlm.event import (
     AnswerEvent,
     DropReason,
@@ -60,13 +60,15 @@ def answer_event(
     )
 
 
-def fault_event(stream: str, seq: int, error: SourceError | BackendError) -> FaultEvent:
+def fault_event(stream: str, seq: int, error: SourceError | BackendError | SinkError) -> FaultEvent:
     """What went wrong, by the kind of its error."""
-    code: Literal["source", "stall", "backend"] = "source"
+    code: Literal["source", "stall", "backend", "sink"] = "source"
     if isinstance(error, SourceStalled):
         code = "stall"
     elif isinstance(error, BackendError):
         code = "backend"
+    elif isinstance(error, SinkError):
+        code = "sink"
     return FaultEvent(stream=stream, seq=seq, code=code, message=str(error))
 
 

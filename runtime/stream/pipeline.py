@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from edgevlm.answer import Answer, Timing, TokenCounts
 from edgevlm.config import RunConfig
-from edgevlm.errors import BackendError, ConfigError, SourceError
-from edgevlm.event import AnswerEvent, Event, SummaryEvent
+from edgevlm.errors import BackendError, SinkError, SourceError
+from edgevlm.event import Event, SummaryEvent
 from edgevlm.frame import BadFrame, Frame, FrameSource
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.accounting import Account
@@ -17,6 +17,8 @@ from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.compose import answer_event, fault_event, summary_event
 from edgevlm.runtime.stream.gates.luma import LumaGate
 from edgevlm.runtime.stream.handover import Latest, in_thread
+from edgevlm.runtime.stream.mode import mode_of
+from edgevlm.runtime.stream.sinks.base import Told
 
 MAX_FAILURES_IN_A_ROW = 3
 
@@ -27,25 +29,6 @@ class _Standing:
 
     answer: Answer
     seq: int
-
-
-def mode_of(config: RunConfig, live: bool) -> str:
-    """``freshest`` or ``every``: what was asked for, or the default of the source's kind.
-
-    Raises:
-        ConfigError: a combination that cannot keep its promise.
-    """
-    mode = config.policy.mode or ("freshest" if live else "every")
-    if mode == "every" and live and not config.source.realtime:
-        raise ConfigError(
-            "--mode every on a live source would lose frames unseen: use --mode freshest"
-        )
-    if mode == "freshest" and not live:
-        raise ConfigError(
-            "--mode freshest needs frames that keep coming: add --realtime to play a file at its "
-            "own pace"
-        )
-    return mode
 
 
 class Stream:
@@ -88,7 +71,11 @@ class Stream:
         self._degraded = tuple(f"parity: {d}" for d in parity.degraded) if parity else ("parity",)
 
     def events(self) -> Iterator[Event]:
-        """Every event of the run, the summary last.
+        """Every event of the run, the summary last; errors as in ``told``."""
+        return (told.event for told in self.told())
+
+    def told(self) -> Iterator[Told]:
+        """Every event of the run with the frame that it is about, the summary last.
 
         Raises:
             SourceError: the source failed; its fault and the summary have been yielded before.
@@ -107,10 +94,14 @@ class Stream:
                     break
         except (SourceError, BackendError) as exc:
             failure = exc
-            yield fault_event(self._config.name, self._next_seq(), exc)
-        yield self._summary()
+            yield Told(fault_event(self._config.name, self._next_seq(), exc))
+        yield Told(self._summary())
         if failure is not None:
             raise failure
+
+    def fault(self, error: SinkError) -> Told:
+        """A fault outside the frames' way, under the stream's next number."""
+        return Told(fault_event(self._config.name, self._next_seq(), error))
 
     def _frames(self) -> Iterator[Frame | BadFrame]:
         if not self._source.live or self._mode == "every":
@@ -144,7 +135,7 @@ class Stream:
         limit = self._config.limits.frames
         return limit is not None and self._account.read >= limit
 
-    def _frame(self, frame: Frame) -> Iterator[Event]:
+    def _frame(self, frame: Frame) -> Iterator[Told]:
         taken_ns = self._clock.monotonic_ns()
         wait_ms = max(0, taken_ns - frame.monotonic_ns) / 1e6
         policy = self._config.policy
@@ -166,7 +157,7 @@ class Stream:
             self._failures += 1
             if self._failures >= MAX_FAILURES_IN_A_ROW:
                 raise
-            yield fault_event(self._config.name, self._next_seq(), exc)
+            yield Told(fault_event(self._config.name, self._next_seq(), exc), frame)
             return
         self._failures = 0
         self._account.answered += 1
@@ -216,7 +207,7 @@ class Stream:
         self._last_sampled_s = now
         return False
 
-    def _reuse(self, frame: Frame, wait_ms: float, gate_ms: float) -> Iterator[Event]:
+    def _reuse(self, frame: Frame, wait_ms: float, gate_ms: float) -> Iterator[Told]:
         assert self._standing is not None
         self._account.reused += 1
         now, last = self._position_s(frame), self._last_reuse_s
@@ -233,8 +224,8 @@ class Stream:
         self._seq += 1
         return self._seq - 1
 
-    def _event(self, frame: Frame, answer: Answer, reused_of: int | None) -> AnswerEvent:
-        return answer_event(
+    def _event(self, frame: Frame, answer: Answer, reused_of: int | None) -> Told:
+        event = answer_event(
             self._config.name,
             self._next_seq(),
             frame,
@@ -243,6 +234,7 @@ class Stream:
             pending=self._account.take_pending(),
             degraded=self._degraded,
         )
+        return Told(event, frame)
 
     def _summary(self) -> SummaryEvent:
         elapsed_s = (self._clock.monotonic_ns() - self._begun_ns) / 1e9

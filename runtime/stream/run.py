@@ -8,10 +8,12 @@ from contextlib import closing
 
 from edgevlm.bundle.abilities import require
 from edgevlm.config import RunConfig, load_config
-from edgevlm.event import Event
+from edgevlm.event import Event, SummaryEvent
 from edgevlm.runtime.model.load import load
 from edgevlm.runtime.stream.clock import SYSTEM
-from edgevlm.runtime.stream.pipeline import Stream, mode_of
+from edgevlm.runtime.stream.mode import mode_of
+from edgevlm.runtime.stream.pipeline import Stream
+from edgevlm.runtime.stream.sinks import Sinks, open_sinks
 from edgevlm.runtime.stream.sources import open_source
 
 
@@ -32,6 +34,7 @@ def run(
         BundleError: no usable bundle.
         ContractError: a bundle without a language model.
         SourceError: the source cannot be opened, or failed.
+        SinkError: a sink cannot be opened, or lost events.
         BackendError: no usable backend.
     """
     if not isinstance(config, RunConfig):
@@ -40,7 +43,10 @@ def run(
 
 
 def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
-    with closing(open_source(config.source.uri, realtime=config.source.realtime)) as source:
+    with (
+        closing(open_source(config.source.uri, realtime=config.source.realtime)) as source,
+        open_sinks(config.sinks) as sinks,
+    ):
         mode_of(config, source.live)  # refused before a model is loaded
         spin = config.engine.spin
         with load(
@@ -51,4 +57,21 @@ def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
             verify=config.engine.verify,
         ) as model:
             require(model.bundle.manifest, "ask")
-            yield from Stream(config, source, model, SYSTEM, stopped).events()
+            yield from _delivered(Stream(config, source, model, SYSTEM, stopped), sinks)
+
+
+def _delivered(stream: Stream, sinks: Sinks) -> Iterator[Event]:
+    """Every event after the sinks have it; what a sink says becomes a fault of the stream.
+
+    Raises:
+        SinkError: a sink failed at the summary, behind which no event may come.
+    """
+    for told in stream.told():
+        said = sinks.write(told)
+        yield told.event
+        if said and isinstance(told.event, SummaryEvent):
+            raise said[0]
+        for error in said:
+            fault = stream.fault(error)
+            sinks.write(fault)
+            yield fault.event

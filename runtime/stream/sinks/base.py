@@ -1,0 +1,42 @@
+"""What a sink is: something that takes events, with the frames that they are about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgevlm.event import Event
+from edgevlm.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event, and the frame that it is about where there is one."""
+
+    event: Event
+    frame: Frame | None = None
+
+
+class Sink(Protocol):
+    """Where events go. Written to from one thread, in the order of the events."""
+
+    @property
+    def name(self) -> str:
+        """A printable name, without credentials."""
+        ...
+
+    def write(self, told: Told) -> None:
+        """Take one event; what cannot be delivered now is kept for later as the sink promises.
+
+        Raises:
+            SinkError: delivery broke down or went on again: the run tells it as a fault.
+        """
+        ...
+
+    def close(self) -> None:
+        """Deliver what is left and release everything. Legal in every state, any number of times.
+
+        Raises:
+            SinkError: events are lost; the message says how many.
+        """
+        ...

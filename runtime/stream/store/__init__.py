@@ -1,0 +1,1 @@
+"""The event store: one SQLite file with every event of a run, and small pictures of its frames."""

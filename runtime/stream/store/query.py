@@ -1,0 +1,167 @@
+"""Read events back: by time, stream, kind, and by the fields of the event itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from edgevlm.errors import ConfigError, SinkError
+from edgevlm.runtime.stream.store.schema import open_for_reading
+
+_CONDITION = re.compile(
+    r"\s*([A-Za-z_]\w*(?:\.\w+)*)\s*(==|=|!=|<=|>=|<|>|~)\s*(.*?)\s*", re.DOTALL
+)
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One event as it was told, with its id in the store."""
+
+    id: str
+    body: dict[str, Any]
+    thumbnail: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A field of the event against a value, as in ``answer.person = true``.
+
+    Args:
+        path: dotted path into the event's JSON.
+        operator: ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, or ``~`` for "contains".
+        value: a JSON scalar.
+    """
+
+    path: str
+    operator: str
+    value: str | int | float | bool | None
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Read ``field OP value``; a value is JSON where it parses as a scalar, text otherwise.
+
+        Raises:
+            ConfigError: anything else.
+        """
+        match = _CONDITION.fullmatch(text)
+        if match is None:
+            raise ConfigError(
+                f"--where {text!r}: it takes FIELD OP VALUE, as in 'answer.person = true'; "
+                "OP is one of = != < <= > >= ~"
+            )
+        path, operator, raw = match.groups()
+        try:
+            value = json.loads(raw)
+        except ValueError:
+            value = raw
+        if isinstance(value, dict | list):
+            raise ConfigError(f"--where {text!r}: a value is a number, a text, true, false or null")
+        return cls(path, "=" if operator == "==" else operator, value)
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """The condition as SQL with its parameters."""
+        place = "$" + "".join(f'."{part}"' for part in self.path.split("."))
+        field = "json_extract(body, ?)"
+        if self.operator == "~":
+            return f"instr(lower({field}), lower(?)) > 0", [place, str(self.value)]
+        if self.value is None:
+            return f"{field} IS {'' if self.operator == '=' else 'NOT '}NULL", [place]
+        # SQLite orders all numbers before all texts: a text is no number over 3
+        same_type = "json_type(body, ?) IN ('true', 'false', 'integer', 'real')"
+        if isinstance(self.value, str):
+            same_type = "json_type(body, ?) = 'text'"
+        return f"({same_type} AND {field} {self.operator} ?)", [place, place, self.value]
+
+
+def moment_ms(text: str, now: datetime | None = None) -> int:
+    """Milliseconds since the Unix epoch of ``2026-01-31T12:00:00Z``, or of ``90m`` ago.
+
+    Raises:
+        ConfigError: neither.
+    """
+    now = now or datetime.now(tz=timezone.utc)
+    if ago := _AGO.fullmatch(text.strip()):
+        then = now - timedelta(seconds=float(ago[1]) * _UNIT_S[ago[2]])
+    else:
+        try:
+            then = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+        except ValueError as exc:
+            raise ConfigError(
+                f"{text!r} is no time: give 2026-01-31T12:00:00Z, or 30s, 15m, 2h, 7d ago"
+            ) from exc
+        if then.tzinfo is None:
+            then = then.astimezone()
+    return round(then.timestamp() * 1000)
+
+
+def find(
+    path: Path,
+    *,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    streams: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    where: Sequence[Condition] = (),
+    limit: int | None = None,
+    thumbnails: bool = False,
+) -> Iterator[StoredEvent]:
+    """Events in the order in which they were written; a run may be writing meanwhile.
+
+    Args:
+        path: the store.
+        since_ms: the earliest time, as ``moment_ms`` gives it.
+        until_ms: the first time that is too late.
+        streams: only these; none means all.
+        kinds: only these; none means all.
+        where: conditions that all hold.
+        limit: the newest so many.
+        thumbnails: read the pictures too.
+
+    Raises:
+        SinkError: no readable store.
+    """
+    tests, values = _tests(since_ms, until_ms, streams, kinds, where)
+    picture = "(SELECT jpeg FROM thumbnails WHERE event = e.id)" if thumbnails else "NULL"
+    newest = f"SELECT * FROM events WHERE {' AND '.join(tests)} ORDER BY id DESC LIMIT ?"
+    query = f"SELECT run, stream, seq, body, {picture} FROM ({newest}) AS e ORDER BY id"
+    with closing(open_for_reading(path)) as db:
+        try:
+            for run, stream, seq, body, jpeg in db.execute(
+                query, [*values, -1 if limit is None else limit]
+            ):
+                yield StoredEvent(f"{run}/{stream}/{seq}", json.loads(body), jpeg)
+        except sqlite3.DatabaseError as exc:
+            raise SinkError(f"{path} cannot be read: {exc}") from exc
+
+
+def _tests(
+    since_ms: int | None,
+    until_ms: int | None,
+    streams: Sequence[str],
+    kinds: Sequence[str],
+    where: Sequence[Condition],
+) -> tuple[list[str], list[Any]]:
+    tests: list[str] = ["1"]
+    values: list[Any] = []
+    for test, value in (("at_ms >= ?", since_ms), ("at_ms < ?", until_ms)):
+        if value is not None:
+            tests.append(test)
+            values.append(value)
+    for column, wanted in (("stream", streams), ("kind", kinds)):
+        if wanted:
+            tests.append(f"{column} IN ({', '.join('?' * len(wanted))})")
+            values += wanted
+    for condition in where:
+        test, needed = condition.sql()
+        tests.append(test)
+        values += needed
+    return tests, values
