@@ -46,7 +46,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 # torch first: any other package that wants it would bring the CUDA build.
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) $(TORCH_PIP_ARGS) $(TORCH)
-	$(PIP) $(CONSTRAINED) -e '.[cpu,nano,export,dev]'
+	$(PIP) $(CONSTRAINED) -e '.[cpu,nano,export,trt-rtx,dev]'
 	$(PIP) --no-deps $(NANO) $(ORACLE)
 	$(PIP) --no-deps --upgrade --target $(VENV)/oracles $(ORACLES)
 	@touch $@ $(VENV)/.demo

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgevlm.bundle.entries import Precision, TensorEntry
+from edgevlm.bundle.entries import TensorEntry
 from edgevlm.bundle.images import Strict
 from edgevlm.parity import BackendParity
 
@@ -52,7 +52,8 @@ class Platform(Strict):
     Args:
         library: whose format it is.
         version: of that library, whole.
-        cuda: ``major`` or ``major.minor``; a major version alone fits any minor one.
+        cuda: ``major.minor``, or the major version alone. Only that one binds: within it, code made
+            with an earlier CUDA runs under a later driver.
         sm: compute capability without the dot, ``"87"``.
         device: its name; None for an engine compiled ahead of time, which fits any.
     """
@@ -80,7 +81,7 @@ class EngineKey(Strict):
     bundle: Sha256
     graph: Sha256
     lowering: str
-    precision: Precision
+    precision: str
     platform: Platform
     profiles: tuple[Profile, ...] = ()
     flags: dict[str, str] = Field(default_factory=dict)
@@ -118,7 +119,7 @@ def _agrees(name: str, built: str | None, here: str | None) -> bool:
     if name == "device" and built is None:
         return True
     if name == "cuda" and built and here:
-        return f"{here}.".startswith(f"{built}.") or f"{built}.".startswith(f"{here}.")
+        return built.partition(".")[0] == here.partition(".")[0]
     return built == here
 
 
