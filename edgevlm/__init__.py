@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ParityError,
         SourceError,
         SourceStalled,
+        SourceUnauthorized,
         SourceUnavailable,
     )
     from edgevlm.event import AnswerEvent, FaultEvent, SummaryEvent
@@ -58,6 +59,7 @@ _HOMES = {
         "ParityError",
         "SourceError",
         "SourceStalled",
+        "SourceUnauthorized",
         "SourceUnavailable",
     ),
     "edgevlm.event": ("AnswerEvent", "FaultEvent", "SummaryEvent"),
@@ -92,6 +94,7 @@ __all__ = [
     "ParityError",
     "SourceError",
     "SourceStalled",
+    "SourceUnauthorized",
     "SourceUnavailable",
     "SummaryEvent",
     "TensorSpec",

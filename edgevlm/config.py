@@ -28,6 +28,8 @@ class SourceSection(_Section):
 
     uri: str
     realtime: bool = Field(default=False, description="play a file at its own pace")
+    reconnect: bool = Field(default=True, description="connect a live source again, for ever")
+    timeout_s: float = Field(default=10.0, gt=0, description="silence that counts as a stall")
 
 
 class PolicySection(_Section):

@@ -17,6 +17,7 @@
     │   └── EngineUntrusted          made elsewhere, and nobody vouches for it
     ├── SourceError                  a camera, file or stream
     │   ├── SourceUnavailable        it cannot be opened
+    │   │   └── SourceUnauthorized   it wants other credentials
     │   └── SourceStalled            it stopped delivering
     ├── SinkError                    events do not reach where they should go
     └── ExportError                  checkpoint to bundle
@@ -90,6 +91,10 @@ class SourceError(EdgeVLMError):
 
 class SourceUnavailable(SourceError):
     """A frame source cannot be opened."""
+
+
+class SourceUnauthorized(SourceUnavailable):
+    """A frame source refused the credentials, or wants some."""
 
 
 class SourceStalled(SourceError):

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from edgevlm.frame import SourceFaultCode
+
 DropReason = Literal["superseded", "stale", "sampled", "overflow", "undecodable", "shutdown"]
 DROP_REASONS: tuple[DropReason, ...] = (
     "superseded", "stale", "sampled", "overflow", "undecodable", "shutdown",
@@ -56,6 +58,7 @@ class AnswerEvent(_Event):
 
     kind: Literal["answer"] = "answer"
     frame: int = Field(ge=0, description="index of the frame in its source")
+    frame_id: str | None = Field(default=None, description="frame_id of a ROS header")
     media_s: float | None = Field(description="position in the source, seconds")
     captured_at: str = Field(description="RFC 3339, UTC, milliseconds")
     clock: Literal["arrival", "pts", "header", "sender"]
@@ -81,7 +84,7 @@ class FaultEvent(_Event):
     """Something went wrong and the stream goes on, or ends with the next event."""
 
     kind: Literal["fault"] = "fault"
-    code: Literal["source", "stall", "backend", "sink"]
+    code: Literal[SourceFaultCode, "backend", "sink"]
     message: str
 
 

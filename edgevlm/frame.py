@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,17 @@ from edgevlm.errors import ContractError
 
 UInt8 = NDArray[np.uint8]
 Clock = Literal["arrival", "pts", "header", "sender"]
+SourceFaultCode = Literal[
+    "source",  # it cannot be opened, or failed
+    "stall",  # it stopped delivering
+    "auth",  # it wants other credentials
+    "recovered",  # it delivers again
+    "format_changed",  # another size, pixel format or codec from here on
+    "discontinuity",  # time stamps went back or jumped
+    "damaged",  # some of it could not be read
+    "spool_full",  # it is held back until frames are answered
+    "qos_incompatible",  # a ROS 2 publisher that this subscriber cannot hear
+]
 
 
 class Pixels(Protocol):
@@ -78,6 +89,7 @@ class Frame:
         monotonic_ns: monotonic clock when the frame reached this process; ages count from here.
         media_s: position in the source in seconds, where the source has positions.
         clock: what ``captured_ns`` was read from.
+        frame_id: coordinate frame of a ROS header, or another name of the sensor.
 
     Raises:
         ContractError: a negative index or time.
@@ -89,6 +101,7 @@ class Frame:
     monotonic_ns: int
     media_s: float | None = None
     clock: Clock = "arrival"
+    frame_id: str | None = None
 
     def __post_init__(self) -> None:
         if self.index < 0 or self.captured_ns < 0 or self.monotonic_ns < 0:
@@ -104,6 +117,17 @@ class BadFrame:
 
     index: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFault:
+    """Something went wrong, or is well again, and the source goes on. It counts as no frame."""
+
+    code: SourceFaultCode
+    message: str
+
+
+FrameItem = Union[Frame, BadFrame, SourceFault]  # noqa: UP007 - an alias on 3.10
 
 
 class FrameSource(Protocol):
@@ -123,7 +147,7 @@ class FrameSource(Protocol):
         """True if frames keep coming whether or not somebody reads them."""
         ...
 
-    def frames(self) -> Iterator[Frame | BadFrame]:
+    def frames(self) -> Iterator[FrameItem]:
         """Yield frames in order; raise SourceError when the source fails."""
         ...
 

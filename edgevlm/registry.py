@@ -81,7 +81,12 @@ SOURCES = Registry(
             "USB or built-in camera: 0 or v4l2:///dev/video0",
         ),
         "rtsp": Entry(
-            "edgevlm.runtime.stream.sources.rtsp:RtspSource", "network camera: rtsp://, rtsps://"
+            "edgevlm.runtime.stream.sources.rtsp:RtspSource",
+            "network camera: rtsp://, rtsps://; ...#transport=udp",
+        ),
+        "http": Entry(
+            "edgevlm.runtime.stream.sources.http:HttpSource",
+            "Motion JPEG, HLS or a file: http://, https://",
         ),
         "file": Entry("edgevlm.runtime.stream.sources.video:VideoFileSource", "a video file"),
         "images": Entry(

@@ -78,17 +78,19 @@ def test_every_line_of_a_real_stream_keeps_the_event_schema(lines: list[str]):
 
 
 def test_the_stream_has_an_answer_a_reused_one_another_answer_and_a_summary(lines: list[str]):
-    first, again, other, summary = map(json.loads, lines)
+    first, again, other, fault, summary = map(json.loads, lines)
     assert (first["kind"], first["reused"], first["frame"]) == ("answer", False, 0)
     assert "espresso" in first["text"]
     assert (again["reused"], again["of"], again["frame"]) == (True, first["seq"], 1)
     assert again["text"] == first["text"]
     assert (other["reused"], other["frame"]) == (False, 2)
+    assert (fault["kind"], fault["code"]) == ("fault", "damaged")
+    assert "3.png" in fault["message"]
     assert summary["kind"] == "summary"
     assert summary["frames"] == {
         "read": 4, "answered": 2, "reused": 1, "dropped": {"undecodable": 1}, "failed": 0,
     }  # fmt: skip
-    assert [json.loads(line)["seq"] for line in lines] == [0, 1, 2, 3]
+    assert [json.loads(line)["seq"] for line in lines] == [0, 1, 2, 3, 4]
 
 
 def everywhere(schema: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from typing import Literal
 
 from edgevlm.answer import Answer
-from edgevlm.errors import BackendError, SinkError, SourceError, SourceStalled
+from edgevlm.errors import (
+    BackendError,
+    SinkError,
+    SourceError,
+    SourceStalled,
+    SourceUnauthorized,
+)
 from edgevlm.event import (
     AnswerEvent,
     DropReason,
@@ -18,7 +24,7 @@ from edgevlm.event import (
     boot_id,
     rfc3339,
 )
-from edgevlm.frame import Frame
+from edgevlm.frame import Frame, SourceFault
 from edgevlm.runtime.stream.accounting import Account, peak_rss_mb, percentiles
 
 
@@ -39,6 +45,7 @@ def answer_event(
         stream=stream,
         seq=seq,
         frame=frame.index,
+        frame_id=frame.frame_id,
         media_s=None if frame.media_s is None else round(frame.media_s, 6),
         captured_at=rfc3339(frame.captured_ns),
         clock=frame.clock,
@@ -60,11 +67,17 @@ def answer_event(
     )
 
 
-def fault_event(stream: str, seq: int, error: SourceError | BackendError | SinkError) -> FaultEvent:
-    """What went wrong, by the kind of its error."""
-    code: Literal["source", "stall", "backend", "sink"] = "source"
+def fault_event(
+    stream: str, seq: int, error: SourceError | BackendError | SinkError | SourceFault
+) -> FaultEvent:
+    """What went wrong: a source's own words, or an error by its kind."""
+    if isinstance(error, SourceFault):
+        return FaultEvent(stream=stream, seq=seq, code=error.code, message=error.message)
+    code: Literal["source", "stall", "auth", "backend", "sink"] = "source"
     if isinstance(error, SourceStalled):
         code = "stall"
+    elif isinstance(error, SourceUnauthorized):
+        code = "auth"
     elif isinstance(error, BackendError):
         code = "backend"
     elif isinstance(error, SinkError):

@@ -5,10 +5,43 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 WAKE_S = 0.1  # how often a waiting reader looks at its stop rule
+KEPT = 64  # items that are never pushed out; beyond this many, the oldest of them goes
+
+
+class HandOver(Protocol[T]):
+    """What a source's thread puts into and the consumer takes out of."""
+
+    def put(self, item: T) -> bool:
+        """Hand over an item; False once the reader has closed."""
+        ...
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the hand-over, from either side and in every state. The first error stands."""
+        ...
+
+    def items(self, stopped: Callable[[], bool]) -> Iterator[T]:
+        """Wait for items until ``stopped``, or until the writer has ended and none is left."""
+        ...
+
+    def newest(self) -> T | None:
+        """The newest item that waits, which stays where it is."""
+        ...
+
+    def take_superseded(self) -> int:
+        """How many items were pushed out since the last call."""
+        ...
+
+    def take_left(self) -> int:
+        """Empty the hand-over and say how many items lay in it."""
+        ...
+
+
+def _no(_: object) -> bool:
+    return False
 
 
 class Latest(Generic[T]):
@@ -19,21 +52,28 @@ class Latest(Generic[T]):
 
     Args:
         depth: how many items are kept, at least 1.
+        keep: True for an item that neither counts nor is pushed out, as what a source reports.
     """
 
-    def __init__(self, depth: int = 1) -> None:
-        self._items: deque[T] = deque(maxlen=depth)
+    def __init__(self, depth: int = 1, keep: Callable[[T], bool] = _no) -> None:
+        self._items: deque[T] = deque()
+        self._depth = depth
+        self._keep = keep
         self._change = threading.Condition()
         self._open = True
         self._error: BaseException | None = None
         self._superseded = 0
 
     def put(self, item: T) -> bool:
-        """Hand over an item, pushing out the oldest if there is no room."""
+        """Hand over an item, pushing out the oldest of its kind if there is no room."""
         with self._change:
             if not self._open:
                 return False
-            self._superseded += len(self._items) == self._items.maxlen
+            kept = self._keep(item)
+            alike = [i for i in self._items if self._keep(i) is kept]
+            if len(alike) == (KEPT if kept else self._depth):
+                self._items.remove(alike[0])
+                self._superseded += not kept
             self._items.append(item)
             self._change.notify()
             return True
@@ -45,6 +85,11 @@ class Latest(Generic[T]):
                 self._open, self._error = False, error
             self._change.notify_all()
 
+    def newest(self) -> T | None:
+        """The newest item that waits, kept ones apart."""
+        with self._change:
+            return next((i for i in reversed(self._items) if not self._keep(i)), None)
+
     def take_superseded(self) -> int:
         """How many items were pushed out since the last call."""
         with self._change:
@@ -52,9 +97,9 @@ class Latest(Generic[T]):
             return count
 
     def take_left(self) -> int:
-        """Empty the hand-over and say how many items lay in it."""
+        """Empty the hand-over and say how many items lay in it, kept ones apart."""
         with self._change:
-            count = len(self._items)
+            count = sum(not self._keep(i) for i in self._items)
             self._items.clear()
             return count
 
@@ -66,7 +111,8 @@ class Latest(Generic[T]):
         """
         while not stopped():
             with self._change:
-                self._change.wait_for(lambda: self._items or not self._open, WAKE_S)
+                if not self._items and self._open:
+                    self._wait()
                 if self._items:
                     item = self._items.popleft()
                 elif self._open:
@@ -77,20 +123,56 @@ class Latest(Generic[T]):
         if self._error is not None and not stopped():
             raise self._error
 
+    def _wait(self) -> None:
+        """Return when something changed, or after ``WAKE_S``; the lock is held."""
+        self._change.wait_for(lambda: self._items or not self._open, WAKE_S)
 
-def in_thread(items: Iterable[T], depth: int = 1) -> Latest[T]:
-    """Iterate ``items`` on a daemon thread into a ``Latest``, which gets its end or its error."""
-    latest: Latest[T] = Latest(depth)
+
+def feed(hand_over: HandOver[T], items: Iterable[T]) -> None:
+    """Iterate ``items`` on a daemon thread into ``hand_over``, which gets their end or error."""
 
     def work() -> None:
         try:
             for item in items:
-                if not latest.put(item):
+                if not hand_over.put(item):
                     break
         except BaseException as error:  # handed to the reader, who raises it
-            latest.close(error)
+            hand_over.close(error)
         else:
-            latest.close()
+            hand_over.close()
 
     threading.Thread(target=work, name="edgevlm-source", daemon=True).start()
-    return latest
+
+
+class Asked(Generic[T]):
+    """A question to the system that may never come back, put on a thread of its own.
+
+    Args:
+        work: asked once.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._done = threading.Event()
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name="edgevlm-lookup", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._work()
+        except BaseException as error:
+            self._error = error
+        self._done.set()
+
+    def answered(self, timeout_s: float) -> bool:
+        """Wait; True once there is an answer.
+
+        Raises:
+            BaseException: what the work raised.
+        """
+        if not self._done.wait(timeout_s):
+            return False
+        if self._error is not None:
+            raise self._error
+        return True

@@ -10,13 +10,14 @@ from edgevlm.answer import Answer, Timing, TokenCounts
 from edgevlm.config import RunConfig
 from edgevlm.errors import BackendError, SinkError, SourceError
 from edgevlm.event import Event, SummaryEvent
-from edgevlm.frame import BadFrame, Frame, FrameSource
+from edgevlm.frame import Frame, FrameItem, FrameSource, SourceFault
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.accounting import Account
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.compose import answer_event, fault_event, summary_event
 from edgevlm.runtime.stream.gates.luma import LumaGate
-from edgevlm.runtime.stream.handover import Latest, in_thread
+from edgevlm.runtime.stream.handover import Latest
+from edgevlm.runtime.stream.intake import Intake, position_s
 from edgevlm.runtime.stream.mode import mode_of
 from edgevlm.runtime.stream.sinks.base import Told
 
@@ -58,13 +59,15 @@ class Stream:
         self._model = model
         self._clock = clock
         self._stopped = stopped
-        self._mode = mode_of(config, source.live)
+        hand_over = None
+        if source.live and mode_of(config, source.live) == "freshest":
+            hand_over = Latest[FrameItem](keep=lambda item: isinstance(item, SourceFault))
         self._gate = LumaGate() if config.policy.gate else None
         self._account = Account()
+        self._intake = Intake(config, source, hand_over, self._account, clock, stopped)
         self._standing: _Standing | None = None
         self._seq = 0
         self._begun_ns = clock.monotonic_ns()
-        self._last_sampled_s: float | None = None
         self._last_reuse_s: float | None = None
         self._failures = 0
         parity = model.bundle.manifest.parity
@@ -84,14 +87,11 @@ class Stream:
         """
         failure: SourceError | BackendError | None = None
         try:
-            for item in self._frames():
-                self._account.read += 1
-                if isinstance(item, BadFrame):
-                    self._account.drop("undecodable")
+            for item in self._intake.items():
+                if isinstance(item, SourceFault):
+                    yield Told(fault_event(self._config.name, self._next_seq(), item))
                 else:
                     yield from self._frame(item)
-                if self._full():
-                    break
         except (SourceError, BackendError) as exc:
             failure = exc
             yield Told(fault_event(self._config.name, self._next_seq(), exc))
@@ -103,45 +103,10 @@ class Stream:
         """A fault outside the frames' way, under the stream's next number."""
         return Told(fault_event(self._config.name, self._next_seq(), error))
 
-    def _frames(self) -> Iterator[Frame | BadFrame]:
-        if not self._source.live or self._mode == "every":
-            for item in self._source.frames():
-                yield item
-                if self._over():
-                    return
-            return
-        latest: Latest[Frame | BadFrame] = in_thread(self._source.frames())
-        try:
-            for item in latest.items(self._over):
-                self._lost(latest.take_superseded())
-                yield item
-        finally:
-            latest.close()
-            self._lost(latest.take_superseded())
-            left = latest.take_left()
-            self._account.read += left
-            self._account.drop("shutdown", left)
-
-    def _lost(self, superseded: int) -> None:
-        self._account.read += superseded
-        self._account.drop("superseded", superseded)
-
-    def _over(self) -> bool:
-        limit = self._config.limits.duration_s
-        late = limit is not None and self._clock.monotonic_ns() - self._begun_ns >= limit * 1e9
-        return self._stopped() or late
-
-    def _full(self) -> bool:
-        limit = self._config.limits.frames
-        return limit is not None and self._account.read >= limit
-
     def _frame(self, frame: Frame) -> Iterator[Told]:
         taken_ns = self._clock.monotonic_ns()
         wait_ms = max(0, taken_ns - frame.monotonic_ns) / 1e6
         policy = self._config.policy
-        if self._sampled_out(frame):
-            self._account.drop("sampled")
-            return
         if policy.max_age_s is not None and wait_ms > policy.max_age_s * 1e3:
             self._account.drop("stale")
             return
@@ -171,7 +136,7 @@ class Stream:
         self._account.timed(timing, timing.total)
         whole = answer.finish_reason in ("stop", "length")
         self._standing = _Standing(answer, self._seq) if whole else None
-        self._last_reuse_s = self._position_s(frame)
+        self._last_reuse_s = position_s(frame, self._source.live)
         yield self._event(frame, answer, reused_of=None)
 
     def _ask(self, frame: Frame) -> Answer:
@@ -191,26 +156,10 @@ class Stream:
             cancelled=self._stopped,
         )
 
-    def _position_s(self, frame: Frame) -> float:
-        """Time along which rates count: the source's own where it has one."""
-        if frame.media_s is not None and not self._source.live:
-            return frame.media_s
-        return frame.monotonic_ns / 1e9
-
-    def _sampled_out(self, frame: Frame) -> bool:
-        rate = self._config.policy.rate_hz
-        if rate is None:
-            return False
-        now = self._position_s(frame)
-        if self._last_sampled_s is not None and now < self._last_sampled_s + 1 / rate - 1e-6:
-            return True
-        self._last_sampled_s = now
-        return False
-
     def _reuse(self, frame: Frame, wait_ms: float, gate_ms: float) -> Iterator[Told]:
         assert self._standing is not None
         self._account.reused += 1
-        now, last = self._position_s(frame), self._last_reuse_s
+        now, last = position_s(frame, self._source.live), self._last_reuse_s
         if last is not None and now - last < self._config.policy.reuse_every_s:
             self._account.quiet += 1
             return

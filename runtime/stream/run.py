@@ -43,8 +43,15 @@ def run(
 
 
 def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
+    settings = config.source
+    opened = open_source(
+        settings.uri,
+        realtime=settings.realtime,
+        reconnect=settings.reconnect,
+        timeout_s=settings.timeout_s,
+    )
     with (
-        closing(open_source(config.source.uri, realtime=config.source.realtime)) as source,
+        closing(opened) as source,
         open_sinks(config.sinks) as sinks,
     ):
         mode_of(config, source.live)  # refused before a model is loaded

@@ -16,7 +16,8 @@ from edgevlm.event import EVENTS, AnswerEvent, FaultEvent, boot_id, rfc3339
 STAGES = ("wait", "gate", "preprocess", "encode", "prefill", "decode", "total")
 COUNTS = ("visual", "prompt", "output", "drafted", "accepted", "forced")
 ANSWER: dict[str, Any] = {
-    "v": 1, "stream": "main", "seq": 0, "kind": "answer", "frame": 3, "media_s": 0.12,
+    "v": 1, "stream": "main", "seq": 0, "kind": "answer", "frame": 3, "frame_id": "cam",
+    "media_s": 0.12,
     "captured_at": "2026-01-31T12:00:00.000Z", "clock": "arrival", "monotonic_ns": 5,
     "boot_id": None, "age_ms": 12.5, "text": "a cat \u2764", "answer": None,
     "finish_reason": "stop", "confidence": 0.5, "boxes_xyxy": [[0, 1, 2.5, 3]], "reused": False,

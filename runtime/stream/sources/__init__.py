@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from functools import partial
 from pathlib import Path
 
 from edgevlm.errors import ConfigError, SourceUnavailable
@@ -10,21 +11,41 @@ from edgevlm.frame import FrameSource
 from edgevlm.registry import SOURCES
 from edgevlm.runtime.model.image import SUFFIXES
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
+from edgevlm.runtime.stream.sources.format_watch import FormatWatch
+from edgevlm.runtime.stream.sources.reconnect import ReconnectingSource
 from edgevlm.runtime.stream.sources.uri import KNOWN, redact, scheme_of
 
-_KINDS = {"v4l2": "v4l2", "rtsp": "rtsp", "rtsps": "rtsp", "synthetic": "synthetic"}
+_KINDS = {
+    "v4l2": "v4l2",
+    "rtsp": "rtsp",
+    "rtsps": "rtsp",
+    "http": "http",
+    "https": "http",
+    "synthetic": "synthetic",
+}
+_NETWORK = ("rtsp", "http")
+_LIVE = ("v4l2", *_NETWORK)
 
 __all__ = ["open_source"]
 
 
-def open_source(uri: str, *, realtime: bool = False, clock: Clock = SYSTEM) -> FrameSource:
-    """The source that ``uri`` names, out of a closed list of schemes.
+def open_source(
+    uri: str,
+    *,
+    realtime: bool = False,
+    reconnect: bool = True,
+    timeout_s: float = 10.0,
+    clock: Clock = SYSTEM,
+) -> FrameSource:
+    """The source that ``uri`` names, out of a closed list of schemes (``docs/sources.md``).
 
     Args:
-        uri: ``0`` or ``v4l2:///dev/video0``; ``rtsp://``, ``rtsps://``; ``synthetic:?...``; or the
-            path of a folder, a glob of images, an image or a video file. A file whose name looks
-            like a scheme is written ``./name``.
+        uri: ``0`` or ``v4l2:///dev/video0``; ``rtsp://``, ``rtsps://``; ``http://``, ``https://``;
+            ``synthetic:?...``; or the path of a folder, a glob of images, an image or a video
+            file. A file whose name looks like a scheme is written ``./name``.
         realtime: deliver recorded frames at the pace of their time stamps.
+        reconnect: connect a live source again when it fails, and wait for one that is not there.
+        timeout_s: how long a network source may stay silent before it counts as stalled.
         clock: stamps frames and is waited on for the pace.
 
     Raises:
@@ -34,12 +55,21 @@ def open_source(uri: str, *, realtime: bool = False, clock: Clock = SYSTEM) -> F
     kind = _kind(uri)
     make = SOURCES.resolve(kind)
     source: FrameSource
-    if kind in ("v4l2", "rtsp"):
-        if realtime:
-            raise ConfigError(f"{redact(uri)} is live already; realtime is for recorded sources")
-        source = make(uri, clock=clock)
-    else:
+    if kind not in _LIVE:
         source = make(uri, realtime=realtime, clock=clock)
+        return source
+    if realtime:
+        raise ConfigError(f"{redact(uri)} is live already; realtime is for recorded sources")
+    if kind in _NETWORK:
+        first = make(uri, clock=clock, timeout_s=timeout_s)
+        if not reconnect:
+            source = first
+            return source
+        connect = partial(
+            make, uri, clock=clock, timeout_s=timeout_s, watch=FormatWatch(first.name)
+        )
+        return ReconnectingSource(first.name, connect, clock)
+    source = make(uri, clock=clock)
     return source
 
 

@@ -7,9 +7,9 @@ from urllib.parse import quote, unquote_to_bytes
 
 from edgevlm.errors import ConfigError
 
-SCHEMES = ("v4l2", "rtsp", "rtsps", "synthetic")
+SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "synthetic")
 KNOWN = (
-    "0 or v4l2:///dev/video0, rtsp://, rtsps://, synthetic:, "
+    "0 or v4l2:///dev/video0, rtsp://, rtsps://, http://, https://, synthetic:, "
     "or the path of a video file, an image, a folder or a glob of images"
 )
 MASK = "***"

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from edgevlm.errors import SourceError, SourceUnavailable
-from edgevlm.frame import BadFrame, Frame
+from edgevlm.frame import BadFrame, FrameItem
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.sources.arrival import Pace, Timeline, arrived
+from edgevlm.runtime.stream.sources.format_watch import FormatWatch
 from edgevlm.runtime.stream.sources.native import Native
 from edgevlm.runtime.stream.sources.pixels import Orientation, VideoPixels
+from edgevlm.runtime.stream.sources.resync import Resync
 
 FALLBACK_FPS = 25.0
 ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
@@ -45,13 +47,13 @@ class VideoFileSource:
             raise
         self._drained = False
 
-    def frames(self) -> Iterator[Frame | BadFrame]:
+    def frames(self) -> Iterator[FrameItem]:
         """Yield frames in order.
 
         Raises:
             SourceError: the file ended and not one frame could be decoded.
         """
-        timeline = Timeline(self._stream.step_s)
+        timeline, watch = Timeline(self._stream.step_s), FormatWatch(self.name)
         pace = Pace(self._clock, lambda: self._native.closed)
         index, bad = 0, 0
         try:
@@ -64,7 +66,10 @@ class VideoFileSource:
                         media_s = timeline.at(self._stream.stamp_s(picture))
                         if self.live and not pace.wait(media_s):
                             return
-                        yield arrived(self._clock, index, self._stream.pixels(picture), media_s)
+                        pixels = self._stream.pixels(picture)
+                        if fault := watch.fault(pixels.size_wh, self._stream.layout(picture)):
+                            yield fault
+                        yield arrived(self._clock, index, pixels, media_s)
                     index += 1
                     if self._native.closed:
                         return
@@ -115,15 +120,21 @@ class VideoStream:
         if streams[0].codec_context is None:
             raise SourceUnavailable(f"{name} needs a video decoder that this libav does not have")
         self._codec = streams[0].codec_context
+        self._codec_name = self._codec.name
         self._time_base = streams[0].time_base
         rate = streams[0].average_rate or streams[0].guessed_rate or FALLBACK_FPS
         self.step_s = 1.0 / float(rate)
         self.packets: Iterator[Any] = container.demux(streams[0])
         self._orientation = Orientation()
+        self._resync = Resync(self._codec)
 
     def pixels(self, picture: Any) -> VideoPixels:
         """A decoded frame, upright."""
         return VideoPixels(picture, self._orientation.of(picture))
+
+    def layout(self, picture: Any) -> str:
+        """Pixel format and codec of a frame, as ``yuv420p of h264``."""
+        return f"{picture.format.name} of {self._codec_name}"
 
     def decode(self, packet: Any | None) -> list[Any]:
         """The frames a packet completes, in place of a bad one the reason; of None, the last."""
@@ -132,13 +143,16 @@ class VideoStream:
         # An empty packet stands for a dropped frame, or for the end; libav takes it as the end.
         if packet is not None and not packet.size:
             return []
+        if packet is not None:
+            self._resync.sent(packet)
         try:
             frames = self._codec.decode(packet)
         except av.error.EOFError:
             return []
         except av.error.FFmpegError as exc:
+            self._resync.damaged(packet)
             return [f"undecodable: {exc.strerror}"]
-        return ["the decoder marked it corrupt" if f.is_corrupt else f for f in frames]
+        return [self._resync.judge(f) or f for f in frames]
 
     def stamp_s(self, picture: Any) -> float | None:
         """Presentation time of a frame in seconds, where it has one."""

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import logging
 import re
 import socket
 import ssl
-import struct
-import subprocess
 import threading
 import time
 import traceback
-from pathlib import Path
 from urllib.parse import quote
 
 import av
@@ -23,92 +19,20 @@ from edgevlm.frame import BadFrame, Frame
 from edgevlm.runtime.stream.sources import open_source
 from edgevlm.runtime.stream.sources.rtsp import RtspSource
 from edgevlm.runtime.stream.sources.video import VideoFileSource
+from tests.runtime.sources.rtsp_servers import (
+    Server,
+    answer,
+    gstreamer,
+    parameter_sets,
+    pictures,
+    playing,
+    silent,
+)
 
-PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi"
 USER, PASSWORD = "can ary-user", "can@ry!#/se:cret?"
 RAW = f"{USER}:can@ry%21#/se:cret?"
 ENCODED = f"{quote(USER, safe='')}:{quote(PASSWORD, safe='')}"
 SECRETS = ("can@ry", "cret", "ary-user", quote(PASSWORD, safe=""), quote(USER, safe=""))
-
-
-class Server:
-    """A loopback socket; ``talk`` gets each connection, on a thread of its own."""
-
-    def __init__(self, talk, tls=None):
-        self._talk, self._tls = talk, tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.uri = f"rtsp://127.0.0.1:{self.port}/live"
-        self.requests = []
-        self._open = [self._listener]
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                connection.settimeout(5)
-                self._open.append(connection)
-                with contextlib.suppress(OSError):
-                    if self._tls is not None:
-                        connection = self._tls.wrap_socket(
-                            connection, server_side=True, do_handshake_on_connect=False
-                        )
-                        self._open.append(connection)
-                        connection.do_handshake()
-                    self._talk(self, connection)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for each in self._open:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        self._thread.join(5)
-
-
-def answer(status, *headers, body=""):
-    """Talk that answers every request so."""
-
-    def talk(server, connection):
-        while data := connection.recv(65536):
-            server.requests.append(data.decode())
-            number = re.search(r"CSeq: *(\d+)", data.decode())[1]
-            lines = [f"RTSP/1.0 {status}", f"CSeq: {number}", *headers, "", body]
-            connection.sendall("\r\n".join(lines).encode())
-
-    return talk
-
-
-def silent(server, connection):
-    while data := connection.recv(65536):
-        server.requests.append(data.decode())
-
-
-@contextlib.contextmanager
-def gstreamer(require, clip, *credentials):
-    """Debian's GStreamer RTSP server in a child process; gives the address without a scheme."""
-    script = Path(__file__).with_name("gst_server.py")
-    if not Path("/usr/bin/python3").exists():
-        require(f"no /usr/bin/python3 with GStreamer (apt-get install {PACKAGES})")
-    child = subprocess.Popen(
-        ["/usr/bin/python3", str(script), str(clip), *credentials],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        port = child.stdout.readline().strip()
-        if not port:
-            reason = child.communicate()[1].strip().splitlines()[-1:]
-            require(f"no GStreamer RTSP server (apt-get install {PACKAGES}): {reason}")
-        yield f"127.0.0.1:{port}/cam"
-    finally:
-        child.kill()
-        child.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +60,7 @@ def printed(error):
 
 def test_a_camera_is_read_from_its_key_frame_on(require, camera_clip):
     with gstreamer(require, camera_clip) as address:
-        source = open_source(f"rtsp://{address}")
+        source = open_source(f"rtsp://{address}", reconnect=False)
         before_ns = time.monotonic_ns()
         frames = []
         for item in source.frames():
@@ -199,7 +123,7 @@ def test_no_refusal_shows_credentials(problem, credentials, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     with Server(REFUSALS[problem]) as server:
         uri = f"rtsp://{credentials}@127.0.0.1:{server.port}/live"
-        source = open_source(uri)
+        source = open_source(uri, reconnect=False)
         items, error, seconds = read(source)
     assert items == []
     assert isinstance(error, SourceUnavailable)
@@ -240,79 +164,6 @@ def test_a_server_that_never_answers_is_given_up():
     assert "no answer within 0.5 s" in str(error)
     assert seconds < 1.5
     assert not [secret for secret in SECRETS if secret in printed(error)]
-
-
-def parameter_sets(clip):
-    """SPS and PPS of an MP4 clip, out of its avcC box."""
-    with av.open(str(clip)) as container:
-        extra = container.streams.video[0].codec_context.extradata
-    sets, at = [], 6
-    for _ in range(2):
-        size = int.from_bytes(extra[at : at + 2], "big")
-        sets.append(extra[at + 2 : at + 2 + size])
-        at += 2 + size + 1
-    return sets
-
-
-def pictures(clip):
-    """The coded pictures of an MP4 clip, each a list of NAL units."""
-    found = []
-    with av.open(str(clip)) as container:
-        for packet in container.demux(video=0):
-            data, units = bytes(packet), []
-            while data:
-                size = int.from_bytes(data[:4], "big")
-                units.append(data[4 : 4 + size])
-                data = data[4 + size :]
-            if units:
-                found.append(units)
-    return found
-
-
-def playing(sets, coded, *, every_s=0.0, close=False):
-    """Talk of a camera: accepts everything up to PLAY, sends ``coded``, then falls silent.
-
-    RTP payload of RFC 6184, single NAL unit mode, interleaved as in RFC 2326 section 10.12.
-    """
-    sprop = ",".join(base64.b64encode(each).decode() for each in sets)
-    sdp = (
-        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n"
-        "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:track\r\n"
-        f"a=fmtp:96 packetization-mode=0;sprop-parameter-sets={sprop}\r\n"
-    )
-
-    def send(connection):
-        sequence = 0
-        for number, units in enumerate(coded):
-            for unit in units:
-                last = 0x80 if unit is units[-1] else 0
-                head = struct.pack(">BBHII", 0x80, 96 | last, sequence, number * 3600, 7)
-                rtp = head + unit
-                connection.sendall(b"$\x00" + len(rtp).to_bytes(2, "big") + rtp)
-                sequence += 1
-            time.sleep(every_s)
-
-    def talk(server, connection):
-        while data := connection.recv(65536):
-            request = data.decode(errors="replace")
-            server.requests.append(request)
-            number = re.search(r"CSeq: *(\d+)", request)[1]
-            head = f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\nSession: 1;timeout=60\r\n"
-            if request.startswith("OPTIONS"):
-                head += "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
-            elif request.startswith("SETUP"):
-                head += "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
-            body = sdp if request.startswith("DESCRIBE") else ""
-            if body:
-                head += f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n"
-            connection.sendall(f"{head}\r\n{body}".encode())
-            if request.startswith("PLAY"):
-                send(connection)
-                if close:
-                    connection.close()
-                    return
-
-    return talk
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +217,7 @@ def test_damaged_pictures_are_counted_and_decoding_goes_on(coded, whole):
     with Server(playing(sets, damaged, close=True)) as server:
         items, _, _ = read(RtspSource(server.uri, timeout_s=3))
     bad = [item.index for item in items if isinstance(item, BadFrame)]
-    assert bad == [30]
+    assert bad == list(range(30, 36))  # the damaged one, and those that refer to it
     assert [item.index for item in items] == list(range(75))
     np.testing.assert_array_equal(items[36].pixels.luma(), whole[36])  # the next key frame
 
@@ -406,21 +257,6 @@ def test_close_ends_a_dial_and_a_read_within_the_timeout(coded):
             reader.join(4)
             assert time.monotonic() - began < 1.2
         assert results[0][1] is None
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A self-signed certificate for 127.0.0.1, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 "
-        "-subj /CN=camera -addext subjectAltName=IP:127.0.0.1"
-    )
-    try:
-        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
-    except FileNotFoundError:
-        return None
-    return folder
 
 
 @pytest.mark.parametrize(

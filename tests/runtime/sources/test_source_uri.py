@@ -11,7 +11,9 @@ from PIL import Image
 
 from edgevlm.errors import ConfigError, SourceUnavailable
 from edgevlm.runtime.stream.sources import open_source
+from edgevlm.runtime.stream.sources.http import HttpSource
 from edgevlm.runtime.stream.sources.images import ImageSource
+from edgevlm.runtime.stream.sources.reconnect import ReconnectingSource
 from edgevlm.runtime.stream.sources.rtsp import RtspSource
 from edgevlm.runtime.stream.sources.synthetic import SyntheticSource
 from edgevlm.runtime.stream.sources.uri import dialled, redact, scrub
@@ -57,13 +59,25 @@ def test_recorded_sources(uri, kind, count, clock):
     assert len(list(paced.frames())) == count
 
 
-@pytest.mark.parametrize("uri", ["rtsp://host/x", "RTSPS://host:1/x"])
-def test_network_cameras_are_not_dialled_before_they_are_read(uri):
-    source = open_source(uri)
-    assert type(source) is RtspSource
-    assert source.live
-    source.close()
-    assert list(source.frames()) == []
+@pytest.mark.parametrize(
+    ("uri", "kind"),
+    [
+        ("rtsp://host/x", RtspSource),
+        ("RTSPS://host:1/x#transport=udp", RtspSource),
+        ("HTTP://host:1/x.mjpg", HttpSource),
+        ("https://host/x.m3u8", HttpSource),
+    ],
+)
+def test_network_cameras_are_not_dialled_before_they_are_read(uri, kind):
+    source = open_source(uri, reconnect=False)
+    assert type(source) is kind
+    again = open_source(uri)
+    assert type(again) is ReconnectingSource
+    for each in (source, again):
+        assert each.live
+        assert "transport" not in each.name
+        each.close()
+        assert list(each.frames()) == []
 
 
 @pytest.mark.parametrize("uri", ["0", "v4l2:///dev/video0", "rtsp://u:canary@host/x"])
@@ -85,8 +99,7 @@ def test_an_absent_camera_is_named_with_the_remedy(uri, capfd):
     [
         ("concat:a|b", "'concat:'"),
         ("exec:curl -u canary:canary", "'exec:'"),
-        ("http://u:canary@host/x", "'http:'"),
-        ("https://host/x", "'https:'"),
+        ("ftp://u:canary@host/x", "'ftp:'"),
         ("file:clip.mp4", "'file:'"),
         ("file:///etc/passwd", "'file:'"),
         ("subfile:,,start,0:clip.mp4", "'subfile:'"),
@@ -103,7 +116,9 @@ def test_unknown_schemes_are_refused_with_the_known_ones(uri, shown):
     with pytest.raises(ConfigError, match=shown) as caught:
         open_source(uri)
     message = str(caught.value)
-    assert all(known in message for known in ("v4l2://", "rtsp://", "rtsps://", "synthetic:"))
+    assert all(
+        known in message for known in ("v4l2://", "rtsp://", "rtsps://", "http://", "synthetic:")
+    )
     assert "canary" not in message
 
 
@@ -118,6 +133,8 @@ def test_unknown_schemes_are_refused_with_the_known_ones(uri, shown):
         ("rtsp://", "no valid host"),
         ("rtsp:host/x", "no valid host"),
         ("rtsp://host:99999/x", "no valid host"),
+        ("http:host/x", "no valid host"),
+        ("https://u:canary@/x", "no valid host"),
         ("rtsp://u:canary@/x", "no valid host"),
         ("rtsp://u:canary@host/x\r\nDESCRIBE", "control characters"),
         ("synthetic:seed=1", "a synthetic source is"),

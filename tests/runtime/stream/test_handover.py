@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from edgevlm.runtime.stream.handover import Latest, in_thread
+from edgevlm.runtime.stream.handover import KEPT, Asked, Latest, feed
 
 
 def never() -> bool:
@@ -35,7 +35,9 @@ def test_an_error_of_the_writer_reaches_the_reader_behind_the_last_item():
         yield 1
         raise OSError("camera unplugged")
 
-    items = in_thread(unplugged(), depth=4).items(never)
+    latest: Latest[int] = Latest(depth=4)
+    feed(latest, unplugged())
+    items = latest.items(never)
     assert next(items) == 1
     with pytest.raises(OSError, match="camera unplugged"):
         next(items)
@@ -69,3 +71,42 @@ def test_close_wakes_a_waiting_reader_at_once():
     latest: Latest[int] = Latest()
     threading.Timer(0.02, latest.close).start()
     assert list(latest.items(never)) == []
+
+
+def words(item: int | str) -> bool:
+    return isinstance(item, str)
+
+
+def test_what_a_source_reports_is_neither_pushed_out_nor_counted():
+    latest: Latest[int | str] = Latest(keep=words)
+    for item in (1, "stalled", 2, "back", 3):
+        latest.put(item)
+    assert latest.newest() == 3
+    latest.close()
+    assert list(latest.items(never)) == ["stalled", "back", 3]
+    assert latest.take_superseded() == 2
+
+
+def test_reports_are_bounded_too():
+    latest: Latest[int | str] = Latest(keep=words)
+    for number in range(1000):
+        latest.put(str(number))
+    assert latest.newest() is None
+    assert latest.take_superseded() == 0
+    assert latest.take_left() == 0
+    for number in range(1000):
+        latest.put(str(number))
+    latest.close()
+    assert list(latest.items(never)) == [str(n) for n in range(1000 - KEPT, 1000)]
+
+
+def test_a_question_that_is_not_answered_costs_its_bound_and_no_more():
+    gate = threading.Event()
+    asked = Asked(gate.wait)
+    begun = time.monotonic()
+    assert not asked.answered(0.05)
+    assert time.monotonic() - begun < 1
+    gate.set()
+    assert asked.answered(5)
+    with pytest.raises(OSError, match="no such name"):
+        Asked(lambda: (_ for _ in ()).throw(OSError("no such name"))).answered(5)
