@@ -60,7 +60,7 @@ class Stream:
         self._clock = clock
         self._stopped = stopped
         hand_over = None
-        if source.live and mode_of(config, source.live) == "freshest":
+        if mode_of(config, source.live) == "freshest":
             hand_over = Latest[FrameItem](keep=lambda item: isinstance(item, SourceFault))
         self._gate = LumaGate() if config.policy.gate else None
         self._account = Account()
