@@ -143,12 +143,25 @@ class GraphBuilder:
         self.weight_at(name, segment)
         return segment
 
-    def weight_at(self, name: str, segment: Segment) -> str:
-        """A weight that already lies in the data file."""
+    def weight_at(
+        self,
+        name: str,
+        segment: Segment,
+        data_type: int | None = None,
+        shape: Sequence[int] | None = None,
+    ) -> str:
+        """A weight that already lies in the data file.
+
+        Args:
+            name: of the weight.
+            segment: where it lies.
+            data_type: ONNX's number of an element type that numpy has none for.
+            shape: in elements of that type.
+        """
         tensor = TensorProto(
             name=name,
-            data_type=_ONNX_DTYPE[segment.dtype],
-            dims=segment.shape,
+            data_type=_ONNX_DTYPE[segment.dtype] if data_type is None else data_type,
+            dims=segment.shape if shape is None else shape,
             data_location=TensorProto.EXTERNAL,
         )
         for key, value in (

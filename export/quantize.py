@@ -44,6 +44,21 @@ class QuantBlocks:
         """Width of the matrix; blocks are whole."""
         return int(self.values.shape[1] * self.values.shape[2])
 
+    @classmethod
+    def unpacked(
+        cls, bits: int, block_size: int, values: UInt8, scales: Float32, zeros: UInt8 | None
+    ) -> QuantBlocks:
+        """From the arrays as ``packed_values`` and ``packed_zeros`` give them."""
+        if bits == 4:
+            values = _unpack_nibbles(values)
+            zeros = None if zeros is None else _unpack_nibbles(zeros)
+        rows = len(values)
+        values = values.reshape(rows, -1, block_size)
+        scales = np.asarray(scales, np.float32).reshape(rows, values.shape[1])
+        if zeros is not None:
+            zeros = zeros.reshape(rows, -1)[:, : values.shape[1]]
+        return cls(bits=bits, values=values, scales=scales, zeros=zeros)
+
     def take_rows(self, rows: NDArray[np.int64]) -> QuantBlocks:
         """The same matrix with its rows in another order, without loss."""
         return QuantBlocks(
@@ -75,17 +90,25 @@ class QuantBlocks:
         odd = self.zeros.shape[1] % 2
         return _pack_nibbles(np.pad(self.zeros, ((0, 0), (0, odd))))
 
+    def centred(self) -> NDArray[np.int16]:
+        """The values less their zero points: int16 ``(out, blocks, block_size)``."""
+        middle = np.int16(1 << (self.bits - 1))
+        zeros = middle if self.zeros is None else self.zeros.astype(np.int16)[:, :, None]
+        return self.values.astype(np.int16) - zeros
+
     def dequantize(self) -> Float32:
         """The matrix that a kernel sees: float32 ``(out, in)``."""
-        zeros = np.full(self.scales.shape, 1 << (self.bits - 1), np.uint8)
-        if self.zeros is not None:
-            zeros = self.zeros
-        centred = self.values.astype(np.float32) - zeros.astype(np.float32)[:, :, None]
-        return (centred * self.scales[:, :, None]).reshape(self.values.shape[0], -1)
+        floats = self.centred().astype(np.float32) * self.scales[:, :, None]
+        return floats.reshape(self.values.shape[0], -1)
 
 
 def _pack_nibbles(values: UInt8) -> UInt8:
     return np.asarray(values[..., 0::2] | values[..., 1::2] << 4, np.uint8)
+
+
+def _unpack_nibbles(packed: UInt8) -> UInt8:
+    both = np.stack([packed & 15, packed >> 4], axis=-1)
+    return both.reshape(*packed.shape[:-1], -1)
 
 
 def stack_rows(parts: list[QuantBlocks]) -> QuantBlocks:

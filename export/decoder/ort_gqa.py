@@ -1,28 +1,13 @@
 """The ``ort-gqa`` lowering: ONNX Runtime's fused operators, with the KV cache updated in place.
 
-One layer::
+One layer, whose norms and residual stream are one operator::
 
-    residual, skip ── SkipSimplifiedLayerNormalization ──┬── residual
-                                  │                      │
-                          qkv (MatMul | MatMulNBits)     │
-                                  │                      │
-         past k,v ── GroupQueryAttention ── present k,v  │
-                                  │                      │
-                  o_proj ── [RMSNorm] ── skip            │
-                                  │                      │
-                   SkipSimplifiedLayerNormalization ─────┴── residual
+    residual, skip ── SkipSimplifiedLayerNormalization ── qkv (MatMul | MatMulNBits)
                                   │
-                      gate_up ── Split
-                                  │
-                   act(gate) ── Mul ── up
-                                  │
-                down_proj ── [RMSNorm] ── skip
+         past k,v ── GroupQueryAttention ── present k,v
 
-The norms in brackets are Gemma's; LFM2 has short convolutions in place of most attentions
-(``short_conv.py``). The caller binds ``present.*`` to the buffers of ``past_key_values.*``, and
-``present_conv.*`` likewise. In the last layer everything behind the attention runs only for the
-``num_logits`` last positions: the others have left their keys and values in the cache and nothing
-more is asked of them.
+The rest is in ``layers.py``. The caller binds ``present.*`` to the buffers of
+``past_key_values.*``, and ``present_conv.*`` likewise.
 
 ``hidden.first`` and ``hidden.last`` (the residual stream behind the first and the last layer) are
 for the certificate; nobody binds them while answering, and then they cost nothing.
@@ -38,9 +23,10 @@ from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.manifest import GraphEntry, WeightEntry
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.decoder.gqa import HEAD_STEP_AT_ALL, attention
+from edgevlm.export.decoder.layers import write_layers
 from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.rope import rope_tables
-from edgevlm.export.decoder.short_conv import declare_state, short_conv
+from edgevlm.export.decoder.short_conv import declare_state
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.decoder.writing import DecoderWriter
 from edgevlm.export.graph import MS, DataFile, GraphBuilder
@@ -94,7 +80,8 @@ def lower(
         )
     graph = GraphBuilder("decoder", data)
     writer = DecoderWriter(spec, source, plan, graph)
-    _build(writer, capacity, progress)
+    _declare(writer, capacity)
+    write_layers(writer, _Fused(writer), progress)
     entry = GraphEntry(
         file="decoder.onnx",
         lowering=LOWERING,
@@ -107,27 +94,37 @@ def lower(
     return graph, LoweredDecoder(graph=entry, weights=writer.linears.entries)
 
 
-def _build(w: DecoderWriter, capacity: int, progress: Progress) -> None:
-    g, spec = w.graph, w.spec
-    _declare(w, capacity)
-    residual, skip = "inputs_embeds", ""
-    for i in range(spec.num_layers):
-        residual, skip = _layer(w, i, residual, skip)
-        if i < spec.deepstack_levels:
-            skip = _deepstack(w, i, skip)
-        if i == 0:
-            g.node("Add", [residual, skip], "hidden.first", outputs=["hidden.first"])
-        progress.step(f"layer {i + 1}/{spec.num_layers}")
-    normed, last = w.skip_norm(residual, skip, "norm", "norm")
-    g.node("Identity", [last], "hidden.last", outputs=["hidden.last"])
-    shape = g.constant("shape.rows", np.array([-1, spec.hidden_size], np.int64))
-    rows = g.node("Reshape", [normed, shape], "lm_head")
-    name = "embed_tokens" if spec.tied_head else "lm_head"
-    logits = w.linears.linear(rows, [name], name, rows_first=True)
-    if spec.logit_softcap is not None:
-        logits = w.softcap(logits, spec.logit_softcap, "logit_softcap")
-    g.node("Identity", [logits], "logits", outputs=["logits"])
-    progress.step("head")
+class _Fused:
+    """The dialect of ONNX Runtime."""
+
+    def __init__(self, w: DecoderWriter) -> None:
+        self._w = w
+
+    def attention(self, layer: int, x: str) -> str:
+        return attention(self._w, layer, x)
+
+    def activation(self, gate: str, place: str) -> str:
+        w, g = self._w, self._w.graph
+        if w.spec.activation == "gelu_tanh":
+            return g.node("Gelu", [gate], f"{place}/gelu", approximate="tanh")
+        if w.dtype == "float32":  # x * sigmoid(x) in one kernel; CPU has it in float32 only
+            return g.node("QuickGelu", [gate], f"{place}/silu", domain=MS, alpha=1.0)
+        sigmoid = g.node("Sigmoid", [gate], f"{place}/silu")
+        return g.node("Mul", [gate, sigmoid], f"{place}/silu")
+
+    def wanted_rows(self, x: str, place: str) -> str:
+        g = self._w.graph
+        start = g.node("Neg", ["num_logits"], place)
+        end = g.constant("slice.end", np.array([np.iinfo(np.int64).max], np.int64))
+        axis = g.constant("slice.axis", np.array([1], np.int64))
+        return g.node("Slice", [x, start, end, axis], place)
+
+    def watch(self, name: str, residual: str, skip: str) -> None:
+        g = self._w.graph
+        if skip:
+            g.node("Add", [residual, skip], name, outputs=[name])
+        else:
+            g.node("Identity", [residual], name, outputs=[name])
 
 
 def _declare(w: DecoderWriter, capacity: int) -> None:
@@ -168,71 +165,3 @@ def _rope(w: DecoderWriter, capacity: int) -> None:
         prefix = "rope.local" if local else "rope"
         g.weight(f"{prefix}.cos", cos.astype(w.dtype))
         g.weight(f"{prefix}.sin", sin.astype(w.dtype))
-
-
-def _layer(w: DecoderWriter, i: int, residual: str, skip: str) -> tuple[str, str]:
-    spec, base = w.spec, f"layers.{i}"
-    normed, residual = w.skip_norm(
-        residual, skip, f"{base}.input_layernorm", f"{base}/input_layernorm"
-    )
-    if spec.convolves(i):
-        mixed, out, bias = short_conv(w, i, normed), "conv.out_proj", spec.conv_bias
-    else:
-        mixed, out, bias = attention(w, i, normed), "self_attn.o_proj", spec.o_bias
-    if i == spec.num_layers - 1:
-        mixed = _last_positions(w, mixed, f"{base}/mixed")
-        residual = _last_positions(w, residual, f"{base}/residual")
-    place = f"{base}/conv/out" if spec.convolves(i) else f"{base}/attn/o"
-    skip = w.linears.linear(mixed, [f"{base}.{out}"], place, bias=bias)
-    before_mlp = "post_attention_layernorm"
-    if spec.sandwich_norms:
-        skip = _norm(w, skip, base, "post_attention_layernorm")
-        before_mlp = "pre_feedforward_layernorm"
-    normed, residual = w.skip_norm(residual, skip, f"{base}.{before_mlp}", f"{base}/{before_mlp}")
-    out = _mlp(w, base, normed)
-    if spec.sandwich_norms:
-        out = _norm(w, out, base, "post_feedforward_layernorm")
-    return residual, out
-
-
-def _norm(w: DecoderWriter, x: str, base: str, name: str) -> str:
-    return w.norm(x, w.norm_weight(f"{base}.{name}"), f"{base}/{name}")
-
-
-def _last_positions(w: DecoderWriter, x: str, place: str) -> str:
-    g = w.graph
-    start = g.node("Neg", ["num_logits"], place)
-    end = g.constant("slice.end", np.array([np.iinfo(np.int64).max], np.int64))
-    axis = g.constant("slice.axis", np.array([1], np.int64))
-    return g.node("Slice", [x, start, end, axis], place)
-
-
-def _deepstack(w: DecoderWriter, level: int, skip: str) -> str:
-    g, place = w.graph, f"deepstack/{level}"
-    index = g.constant(f"deepstack.{level}", np.array(level, np.int64))
-    features = g.node("Gather", ["deepstack", index], place, axis=0)
-    if level == w.spec.num_layers - 1:
-        features = _last_positions(w, features, place)
-    return g.node("Add", [skip, features], place)
-
-
-def _mlp(w: DecoderWriter, base: str, x: str) -> str:
-    g, bias = w.graph, w.spec.mlp_bias
-    names = [f"{base}.mlp.{p}_proj" for p in ("gate", "up", "down")]
-    place = f"{base}/mlp"
-    both = w.linears.linear(x, names[:2], f"{place}/gate_up", bias=bias)
-    gate, up = f"/{place}/Split/gate", f"/{place}/Split/up"
-    sizes = g.constant("split.gate_up", np.array([w.spec.intermediate_size] * 2, np.int64))
-    g.node("Split", [both, sizes], place, outputs=[gate, up], axis=-1)
-    product = g.node("Mul", [_activation(w, gate, place), up], f"{place}/product")
-    return w.linears.linear(product, names[2:], f"{place}/down", bias=bias)
-
-
-def _activation(w: DecoderWriter, gate: str, place: str) -> str:
-    g = w.graph
-    if w.spec.activation == "gelu_tanh":
-        return g.node("Gelu", [gate], f"{place}/gelu", approximate="tanh")
-    if w.dtype == "float32":  # x * sigmoid(x) in one kernel; CPU has it in float32 only
-        return g.node("QuickGelu", [gate], f"{place}/silu", domain=MS, alpha=1.0)
-    sigmoid = g.node("Sigmoid", [gate], f"{place}/silu")
-    return g.node("Mul", [gate, sigmoid], f"{place}/silu")

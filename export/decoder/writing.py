@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.bundle.manifest import WeightEntry
 from edgevlm.export.decoder.linear import LinearWriter, PrecisionPlan
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.graph import MS, GraphBuilder
+
+
+class Linears(Protocol):
+    """Writes linear layers into one graph."""
+
+    entries: dict[str, WeightEntry]
+    exceptions: dict[str, str]
+
+    def linear(
+        self, x: str, names: list[str], place: str, *, bias: bool = False, rows_first: bool = False
+    ) -> str:
+        """``x @ concat(weights).T (+ bias)``, as ``LinearWriter``'s."""
+        ...
 
 
 class DecoderWriter:
@@ -18,17 +34,23 @@ class DecoderWriter:
         source: the checkpoint.
         plan: precisions.
         graph: the graph being built.
+        linears: writes the linear layers; the default writes ONNX Runtime's operators.
     """
 
     def __init__(
-        self, spec: DecoderSpec, source: WeightSource, plan: PrecisionPlan, graph: GraphBuilder
+        self,
+        spec: DecoderSpec,
+        source: WeightSource,
+        plan: PrecisionPlan,
+        graph: GraphBuilder,
+        linears: Linears | None = None,
     ) -> None:
         self.spec = spec
         self.source = source
         self.graph = graph
         self.plan = plan
         self.dtype = plan.float_dtype
-        self.linears = LinearWriter(graph, source, plan)
+        self.linears: Linears = linears or LinearWriter(graph, source, plan)
 
     def norm_weight(self, name: str) -> str:
         """Place the weight of a norm and give its name."""

@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from edgevlm.bundle import Bundle
-from edgevlm.bundle.manifest import TensorEntry
 from edgevlm.bundle.static_cache import StaticLowering
-from edgevlm.errors import ExportError
-from edgevlm.export.progress import Report
+from edgevlm.errors import ConfigError
+from edgevlm.export.progress import Progress, Report
+from edgevlm.export.targets.decoder import NAME, DecoderTarget, check_decoder, lower_decoder
+from edgevlm.export.targets.element_types import PRODUCTS
+from edgevlm.export.targets.forms import default_precision
+from edgevlm.export.targets.target_graph import TargetGraph
+
+__all__ = ["TargetGraph", "TargetPrecision", "relower"]
 
 TargetPrecision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetGraph:
-    """One graph, ready to be compiled.
-
-    Inputs and outputs are float32, float16 (keys and values), int64 or uint8, whatever the
-    precision is.
-
-    Args:
-        name: its key in the manifest's ``graphs``.
-        path: the ONNX file; its weights lie beside it.
-        inputs: in the graph's order.
-        outputs: likewise.
-        aliases: output -> input that it shares its buffer with.
-        ranges: free dimension -> smallest, most frequent and largest size.
-        precision: of its products.
-        lowering: what the decoder was lowered to.
-        notes: what the precision costs, for the certificate.
-    """
-
-    name: str
-    path: Path
-    inputs: tuple[TensorEntry, ...]
-    outputs: tuple[TensorEntry, ...]
-    aliases: Mapping[str, str]
-    ranges: Mapping[str, tuple[int, int, int]]
-    precision: str
-    lowering: str
-    notes: tuple[str, ...]
 
 
 def relower(
@@ -51,7 +24,7 @@ def relower(
     lowering: StaticLowering,
     precision: TargetPrecision | None,
     into: Path,
-    report: Report = lambda _done, _total, _what: None,  # noqa: ARG001
+    report: Report = lambda _done, _total, _what: None,
 ) -> dict[str, TargetGraph]:
     """Write every graph of a bundle in the operators of a target.
 
@@ -70,6 +43,16 @@ def relower(
         ExportError: a graph that has no lowering, with the reason.
         ConfigError: a precision that the target does not take.
     """
-    raise ExportError(
-        f"{bundle.root}: no graph is lowered to {lowering} ({precision}) yet; nothing in {into}"
-    )
+    manifest = bundle.manifest
+    chosen = precision or default_precision(manifest.precision, lowering)
+    if chosen not in PRODUCTS:
+        raise ConfigError(f"--precision {chosen}: one of {', '.join(get_args(TargetPrecision))}")
+    steps = 0
+    if manifest.decoder is not None:
+        steps = check_decoder(bundle).num_layers + 1
+    progress = Progress(steps, report)
+    found = {}
+    if manifest.decoder is not None:
+        target = DecoderTarget(lowering=lowering, precision=chosen)
+        found[NAME] = lower_decoder(bundle, target, into, progress)
+    return found

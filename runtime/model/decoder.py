@@ -6,6 +6,7 @@ from typing import Protocol
 
 from edgevlm.bundle import Bundle, Manifest
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
+from edgevlm.bundle.static_cache import ONNX_STD, TRT10_COMPAT
 from edgevlm.errors import BundleError, ContractError
 from edgevlm.runtime.backends.base import Backend, Graph
 from edgevlm.runtime.model.embedding import EmbeddingTable
@@ -13,10 +14,12 @@ from edgevlm.runtime.model.growing_cache import GrowingDecoder
 from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.seq2seq import open_seq2seq
+from edgevlm.runtime.model.static_decoder import POSITIONS, StaticDecoder
 from edgevlm.tensors import Array, Float32
 
 IN_PLACE = "ort-gqa"
 GROWING = "hf-merged"
+KNOWN = (IN_PLACE, GROWING, ONNX_STD, TRT10_COMPAT)
 
 
 class Decoder(Protocol):
@@ -67,13 +70,16 @@ def open_decoder(manifest: Manifest, graph: Graph, watch: tuple[str, ...] = ()) 
     if isinstance(spec, Seq2SeqSpec):
         raise ContractError(f"{manifest.name} is an encoder-decoder: its decoder has no prompt")
     lowering = manifest.graphs["decoder"].lowering
-    if lowering == GROWING:
-        return GrowingDecoder(graph, layout, spec)
-    if lowering != IN_PLACE:
+    if lowering not in KNOWN:
         raise BundleError(
             f"{manifest.name}: the decoder was lowered to {lowering!r}; this runtime knows "
-            f"{IN_PLACE} and {GROWING}: export the model again"
+            f"{', '.join(KNOWN)}: export the model again"
         )
+    if lowering == GROWING:
+        return GrowingDecoder(graph, layout, spec)
+    # An engine stands for the bundle's graph and was lowered otherwise: its inputs tell.
+    if any(t.name == POSITIONS for t in graph.inputs):
+        return StaticDecoder(graph, layout, spec)
     return CachedDecoder(graph, layout, spec, watch)
 
 

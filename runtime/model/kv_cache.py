@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from edgevlm.bundle.manifest import KVLayout
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.backends.base import Graph
 from edgevlm.runtime.model.conv_state import ConvState
-from edgevlm.runtime.model.rope import MultimodalRope
+from edgevlm.runtime.model.rope import RopeSlots
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.tensors import Array, Float32
 
@@ -66,7 +66,7 @@ class CachedDecoder:
         self._last_seqlen = np.zeros(1, np.int32)
         self._total = np.zeros((), np.int32)
         self._count = np.ones(1, np.int64)
-        self._slots = None if spec.mrope_section is None else _Slots(spec, layout.capacity)
+        self._slots = None if spec.mrope_section is None else RopeSlots(spec, layout.capacity)
 
     def room(self, rows: int) -> int:
         """Positions that are left behind so many further rows; below 0, they do not fit."""
@@ -166,26 +166,3 @@ class CachedDecoder:
     def close(self) -> None:
         """Release the cache; may be called twice."""
         self._state.close()
-
-
-class _Slots:
-    """The rotary position of every slot of the cache, and the tables made of them."""
-
-    def __init__(self, spec: DecoderSpec, capacity: int) -> None:
-        self._rope = MultimodalRope(spec)
-        self._next = np.zeros(capacity + 1, np.int64)  # behind slot n - 1, whatever was there
-        shape = (capacity, spec.head_dim // 2)
-        self._tables = {name: np.zeros(shape, np.float32) for name in ("rope_cos", "rope_sin")}
-
-    def place(self, begun: int, rows: Rows) -> Mapping[str, Array]:
-        """Set the slots from ``begun`` on; the tables as the graph takes them."""
-        positions, count = rows.positions, len(rows)
-        if positions is None:
-            positions = np.tile(np.arange(count) + self._next[begun], (3, 1))
-        stop = begun + count
-        reached = np.maximum.accumulate(positions.max(axis=0)) + 1
-        self._next[begun + 1 : stop + 1] = np.maximum(reached, self._next[begun])
-        self._tables["rope_cos"][begun:stop], self._tables["rope_sin"][begun:stop] = (
-            self._rope.rows(positions)
-        )
-        return self._tables

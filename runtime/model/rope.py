@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.errors import ContractError
-from edgevlm.tensors import Float32
+from edgevlm.runtime.model.rows import Rows
+from edgevlm.tensors import Array, Float32
 
 
 class MultimodalRope:
@@ -47,3 +50,31 @@ class MultimodalRope:
         """
         angles = positions[self._source].T * self._frequencies
         return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+class RopeSlots:
+    """The rotary position of every slot of the cache, and the tables made of them.
+
+    Args:
+        spec: of a decoder with an ``mrope_section``.
+        capacity: slots.
+    """
+
+    def __init__(self, spec: DecoderSpec, capacity: int) -> None:
+        self._rope = MultimodalRope(spec)
+        self._next = np.zeros(capacity + 1, np.int64)  # behind slot n - 1, whatever was there
+        shape = (capacity, spec.head_dim // 2)
+        self._tables = {name: np.zeros(shape, np.float32) for name in ("rope_cos", "rope_sin")}
+
+    def place(self, begun: int, rows: Rows) -> Mapping[str, Array]:
+        """Set the slots from ``begun`` on; the tables as the graph takes them."""
+        positions, count = rows.positions, len(rows)
+        if positions is None:
+            positions = np.tile(np.arange(count) + self._next[begun], (3, 1))
+        stop = begun + count
+        reached = np.maximum.accumulate(positions.max(axis=0)) + 1
+        self._next[begun + 1 : stop + 1] = np.maximum(reached, self._next[begun])
+        self._tables["rope_cos"][begun:stop], self._tables["rope_sin"][begun:stop] = (
+            self._rope.rows(positions)
+        )
+        return self._tables

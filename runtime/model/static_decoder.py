@@ -1,0 +1,165 @@
+"""A decoder graph for TensorRT and its KV cache: positions go in, the mask is made inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.bundle.manifest import KVLayout
+from edgevlm.bundle.static_cache import CALL_ROWS, LOGIT_ROWS
+from edgevlm.errors import ContextOverflow, ContractError
+from edgevlm.runtime.backends.base import Graph
+from edgevlm.runtime.model.conv_state import ConvState
+from edgevlm.runtime.model.kv_cache import CHUNK
+from edgevlm.runtime.model.rope import RopeSlots
+from edgevlm.runtime.model.rows import Rows
+from edgevlm.tensors import Array, Float32
+
+POSITIONS = "positions"
+PARTS = ("key", "value")
+
+
+def calls(count: int, logits: int) -> Iterator[tuple[int, int, int]]:
+    """Cut ``count`` rows into calls that an engine takes.
+
+    Yields:
+        first row, row behind the last, and for how many of the last rows logits are wanted: 0
+            where the call only fills the cache.
+    """
+    start, begun = 0, count - logits
+    while start < count:
+        stop = min(start + CALL_ROWS, count)
+        if stop > begun:  # no call has more rows with logits than LOGIT_ROWS
+            stop = min(stop, max(start, begun) + LOGIT_ROWS)
+        yield start, stop, max(0, stop - max(start, begun))
+        start = stop
+
+
+class StaticDecoder:
+    """A decoder of the lowerings ``onnx-std`` and ``trt10-compat``.
+
+    The first updates its cache in place. The second gives the new keys and values, which are
+    copied into the cache behind every call. Going back costs nothing: a row sees no slot behind
+    its own position. A decoder with short convolutions goes back to marked positions only.
+
+    Args:
+        graph: the loaded decoder.
+        layout: of the cache.
+        spec: shape of the decoder.
+    """
+
+    def __init__(self, graph: Graph, layout: KVLayout, spec: DecoderSpec) -> None:
+        self.capacity = layout.capacity
+        self.length = 0
+        self._spec = spec
+        self._conv = None if layout.conv is None else ConvState(layout.conv)
+        pairs = {} if self._conv is None else dict(self._conv.pairs)
+        names = [f"{i}.{part}" for i in layout.attention_layers for part in PARTS]
+        given = {t.name for t in graph.outputs}
+        in_place = f"present.{names[0]}" in given
+        if in_place:
+            pairs |= {f"present.{name}": f"past_key_values.{name}" for name in names}
+        self._new = {} if in_place else {f"new.{name}": f"past_key_values.{name}" for name in names}
+        self._state = graph.bind(pairs)
+        self._rows = {t.name: t.shape for t in graph.outputs if t.name in self._new}
+        # What the first call begins with, where the graph does not own its cache.
+        pasts = set(self._new.values())
+        self._empty: dict[str, Array] = {
+            t.name: np.zeros([d for d in t.shape if isinstance(d, int)], t.dtype)
+            for t in graph.inputs
+            if t.name in pasts
+        }
+        self._slots = None if spec.mrope_section is None else RopeSlots(spec, layout.capacity)
+
+    def room(self, rows: int) -> int:
+        """Positions that are left behind so many further rows; below 0, they do not fit."""
+        return self.capacity - self.length - rows
+
+    def rewind(self, length: int) -> None:
+        """Forget every position from ``length`` on.
+
+        Raises:
+            ContractError: the cache is shorter than that, or holds convolutions whose state at
+                that position was not marked.
+        """
+        if not 0 <= length <= self.length:
+            raise ContractError(f"cannot rewind to {length}: the cache holds {self.length}")
+        if self._conv is not None:
+            self._conv.rewind(length, self.length)
+        self.length = length
+
+    def mark(self) -> None:
+        """Keep what it takes to come back to this position."""
+        if self._conv is not None:
+            self._conv.mark(self.length, self._state)
+
+    def append(self, rows: Rows | Float32, logits: int = 1) -> Float32:
+        """Run ``rows`` behind what the cache holds; arguments and errors as ``CachedDecoder``'s.
+
+        A prompt that sees itself in both directions is one call, from an empty cache; rows behind
+        it see what is before them.
+        """
+        given = rows if isinstance(rows, Rows) else Rows(rows)
+        count = len(given)
+        if not 1 <= logits <= min(count, CHUNK):
+            raise ContractError(f"{logits} rows of logits from {count} rows")
+        if self.length + count > self.capacity:
+            raise ContextOverflow(
+                f"{self.length + count} tokens do not fit the context of {self.capacity}: "
+                "shorten the question, or export with a larger --max-context"
+            )
+        if self._spec.prefix_attention and not self.length:
+            return self._call(given, logits)
+        found: list[Float32] = []
+        for start, stop, wanted in calls(count, logits):
+            last = self._call(given.part(start, stop), wanted)
+            if stop == count and wanted == logits:
+                return last
+            found.append(last[:wanted].copy())
+        return np.concatenate(found)
+
+    @property
+    def watched(self) -> dict[str, Array]:
+        """Nothing: graphs for engines have no further outputs."""
+        return {}
+
+    def _call(self, rows: Rows, logits: int) -> Float32:
+        """Logits of the last ``logits`` rows; of the last one where none are wanted."""
+        begun, count, spec = self.length, len(rows), self._spec
+        stop = begun + count
+        first = count - max(logits, 1)
+        feeds: dict[str, Array] = {
+            "inputs_embeds": rows.embeds[None],
+            POSITIONS: np.arange(begun, stop, dtype=np.int64)[None],
+            "logit_rows": np.arange(first, count, dtype=np.int64),
+        }
+        if spec.prefix_attention:
+            seen = np.arange(begun + 1, stop + 1, dtype=np.int64)
+            feeds["visible"] = (seen if begun else np.full(count, count, np.int64))[None]
+        if self._slots is not None:
+            tables = self._slots.place(begun, rows)
+            feeds |= {name: table[None, begun:stop] for name, table in tables.items()}
+        if spec.deepstack_levels:
+            shape = (spec.deepstack_levels, count, spec.hidden_size)
+            features = np.zeros(shape, np.float32) if rows.deepstack is None else rows.deepstack
+            feeds["deepstack"] = features[:, None]
+        if self._conv is not None:
+            feeds |= self._conv.feeds()
+        feeds |= self._empty
+        shapes: dict[str, tuple[int, ...]] = {"logits": (count - first, spec.vocab_size)}
+        shapes |= {
+            name: tuple(d if isinstance(d, int) else count for d in shape)
+            for name, shape in self._rows.items()
+        }
+        self._state.run(feeds, shapes)
+        self._empty = {}
+        if self._new:
+            self._state.store(self._new, begun)
+        self.length = stop
+        return np.asarray(self._state.output("logits"), np.float32)
+
+    def close(self) -> None:
+        """Release the cache; may be called twice."""
+        self._state.close()
