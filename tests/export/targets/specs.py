@@ -1,4 +1,4 @@
-"""Decoders of every feature that a spec can have, with random weights, as bundles in milliseconds."""
+"""Decoders of every feature of a spec, with random weights, as bundles in milliseconds."""
 
 from __future__ import annotations
 
