@@ -13,7 +13,7 @@
     │   └── BundleExists             the target is already there
     ├── BackendError                 an engine refused or failed
     │   ├── BackendUnavailable       what was asked for is not installed here
-    │   ├── EngineMismatch           compiled for another device, version or bundle
+    │   ├── EngineMismatch           compiled for another device, version or bundle, or damaged
     │   └── EngineUntrusted          made elsewhere, and nobody vouches for it
     ├── SourceError                  a camera, file or stream
     │   ├── SourceUnavailable        it cannot be opened
@@ -78,7 +78,7 @@ class BackendUnavailable(BackendError):
 
 
 class EngineMismatch(BackendError):
-    """An engine was compiled for another device, library version, bundle or setting."""
+    """An engine was compiled for another device, library version or bundle, or is damaged."""
 
 
 class EngineUntrusted(BackendError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -162,6 +163,14 @@ class Certificate(_Record):
             if b.status == "not compared"
         )
         return self.misses + blind
+
+    def with_engines(self, engines: Iterable[BackendParity]) -> Certificate:
+        """The same, naming the backends whose engines are there and did not run here."""
+        compiled = {e.backend: e for e in engines}
+        kept = [compiled.pop(b.backend, b) if b.status == "absent" else b for b in self.backends]
+        named = {b.backend for b in kept}
+        more = [e for e in compiled.values() if e.backend not in named]
+        return self.model_copy(update={"backends": (*kept, *more)})
 
     @classmethod
     def parse(cls, text: str, name: str) -> Certificate:

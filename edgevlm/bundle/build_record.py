@@ -77,8 +77,8 @@ def find_engine(
 
     Raises:
         BackendUnavailable: the bundle has no such engine.
-        EngineMismatch: it was compiled for another machine or bundle; the field is named.
-        BundleCorrupt: its file is not the one that the manifest describes.
+        EngineMismatch: it was compiled for another machine or bundle, and the field is named; or
+            its file is not the one that was built.
         EngineUntrusted: this device did not make it, and ``trust`` is not set.
     """
     build = f"edgevlm build {bundle.root} --target {target}"
@@ -94,16 +94,42 @@ def find_engine(
             f"{entry.file} does not fit this machine: {'; '.join(reasons)}; "
             f"build it again with: {build} --force"
         )
-    path, listed = bundle.path(entry.file), bundle.manifest.files[entry.file]
-    digest = sha256_file(path)
-    if digest != listed.sha256:
-        raise BundleCorrupt(
-            f"{path} has sha256 {digest[:12]}..., the manifest says {listed.sha256[:12]}...; "
-            f"build it again with: {build} --force"
-        )
+    if damage := engine_damage(bundle, entry):
+        raise EngineMismatch(f"{damage}; build it again with: {build} --force")
+    path, digest = bundle.path(entry.file), bundle.manifest.files[entry.file].sha256
     if not trust and digest not in built_here():
         raise EngineUntrusted(
             f"{path} was not made on this device, and an engine is code: build it here with: "
             f"{build} --force, or load it with --trust-engines if you know who made it"
         )
     return path, entry
+
+
+def engine_damage(bundle: Bundle, entry: EngineEntry) -> str | None:
+    """How an engine's file differs from what was built; None if it does not."""
+    path, listed = bundle.path(entry.file), bundle.manifest.files[entry.file]
+    if not path.is_file():
+        return f"{path} is missing"
+    if (size := path.stat().st_size) != listed.size:
+        return f"{path} has {size} bytes, the manifest says {listed.size}"
+    if (digest := sha256_file(path)) != listed.sha256:
+        return f"{path} has sha256 {digest[:12]}..., the manifest says {listed.sha256[:12]}..."
+    return None
+
+
+def check_engines(bundle: Bundle) -> int:
+    """Hash every engine of a bundle, and say how many there are.
+
+    Raises:
+        BundleCorrupt: the first that is missing or changed, with how to build it again.
+    """
+    count = 0
+    for target, made in bundle.manifest.engines.items():
+        for entry in made.graphs.values():
+            if damage := engine_damage(bundle, entry):
+                raise BundleCorrupt(
+                    f"{damage}; build it again with: "
+                    f"edgevlm build {bundle.root} --target {target} --force"
+                )
+            count += 1
+    return count

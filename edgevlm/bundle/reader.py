@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from edgevlm.bundle.archive import unpack_once
 from edgevlm.bundle.cache import HashRecord
+from edgevlm.bundle.engines import FOLDER as ENGINES
 from edgevlm.bundle.files import MANIFEST, check_name, list_files, sha256_file
 from edgevlm.bundle.manifest import FORMAT_VERSION, Manifest, Segment
 from edgevlm.errors import BundleCorrupt, BundleError, BundleVersion
@@ -124,7 +125,10 @@ def read_manifest(root: Path) -> Manifest:
 def check_files(
     root: Path, manifest: Manifest, verify: Verify, record: HashRecord | None = None
 ) -> None:
-    """Compare the folder with the manifest.
+    """Compare the folder with the manifest, engines left out.
+
+    Engines are derived: a damaged one must not keep the bundle from running on another backend,
+    or from being built again. ``build_record`` checks one before it is loaded.
 
     Args:
         root: bundle folder.
@@ -138,12 +142,13 @@ def check_files(
     """
     present = list_files(root)
     present.pop(MANIFEST, None)
-    engines = {n for n in present if n.startswith("engines/")}  # device-local, recorded elsewhere
-    for name in sorted(manifest.files.keys() - present.keys()):
+    present = {n: s for n, s in present.items() if not n.startswith(f"{ENGINES}/")}
+    listed = {n: e for n, e in manifest.files.items() if not n.startswith(f"{ENGINES}/")}
+    for name in sorted(listed.keys() - present.keys()):
         raise BundleCorrupt(f"{root}: {name} is missing; export the bundle again")
-    for name in sorted(present.keys() - manifest.files.keys() - engines):
+    for name in sorted(present.keys() - listed.keys()):
         raise BundleCorrupt(f"{root}: {name} is not in the manifest; remove it or export again")
-    for name, entry in sorted(manifest.files.items()):
+    for name, entry in sorted(listed.items()):
         status = present[name]
         if status.st_size != entry.size:
             raise BundleCorrupt(

@@ -12,7 +12,7 @@ def command(
     bundle: Annotated[Path, typer.Argument(help="bundle folder or .evlm file")],
     as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> None:
-    """Show graphs, inputs and outputs, precision, sizes, parity and licences of BUNDLE."""
+    """Show graphs, inputs and outputs, precision, sizes, parity, engines and licences of BUNDLE."""
     from edgevlm.bundle import open_bundle
     from edgevlm.cli.console import write_json
     from edgevlm.parity import Certificate
@@ -20,7 +20,8 @@ def command(
     opened = open_bundle(bundle, verify="size")
     certificate = None
     if "parity.json" in opened.manifest.files:
-        certificate = Certificate.parse(opened.read_text("parity.json"), str(bundle))
+        stored = Certificate.parse(opened.read_text("parity.json"), str(bundle))
+        certificate = stored.with_engines(made.parity for made in opened.manifest.engines.values())
     if as_json:
         manifest = opened.manifest.model_dump(mode="json", exclude={"weights"})
         parity = certificate.model_dump(mode="json") if certificate else None
@@ -31,6 +32,7 @@ def command(
 
 def _print(opened: Any, certificate: Any) -> None:
     from edgevlm.cli.console import table, to_stdout
+    from edgevlm.cli.engine_table import engine_table
     from edgevlm.cli.parity_table import parity_table
 
     manifest, console = opened.manifest, to_stdout()
@@ -79,6 +81,8 @@ def _print(opened: Any, certificate: Any) -> None:
             title += f", {len(graph.exceptions)} weights in {'/'.join(kinds)}"
         title += "".join(f"; {note}" for note in graph.notes)
         console.print(table(("", "name", "dtype", "shape", "meaning"), rows, title))
+    for target, made in manifest.engines.items():
+        console.print(engine_table(target, made, manifest.files))
     if certificate is not None:
         console.print(parity_table(certificate))
     if manifest.parity is not None and manifest.parity.degraded:

@@ -40,7 +40,7 @@ def parity_table(certificate: Certificate) -> Table:
             rows.append([name, picture.picture, certificate.precision, _worst(picture), "the same",
                          _verdict(not picture.misses)])  # fmt: skip
         if backend.status in ("not compared", "absent", "compiled, not run"):
-            rows.append([backend.backend, "all", certificate.precision, backend.status, "", ""])
+            rows.append([backend.backend, "all", "", backend.status, "", ""])
     columns = ("backend", "stage", "precision", "found", "gate", "")
     return table(columns, rows, f"parity against {certificate.reference}")
 

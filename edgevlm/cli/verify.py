@@ -18,6 +18,7 @@ def command(
 ) -> None:
     """Hash every file of BUNDLE, load its graphs, and measure its parity again."""
     from edgevlm.bundle import open_bundle
+    from edgevlm.bundle.build_record import check_engines
     from edgevlm.cli.console import to_stdout, write_json
     from edgevlm.cli.parity_table import parity_table
     from edgevlm.errors import ParityError
@@ -26,6 +27,7 @@ def command(
     from edgevlm.runtime.model.load import open_backend
 
     opened = open_bundle(bundle, verify="always")
+    engines = check_engines(opened)
     stored = Certificate.parse(opened.read_text("parity.json"), str(bundle))
     if backend is None:
         measured = certificate(opened).backends
@@ -39,13 +41,17 @@ def command(
             {
                 "bundle_id": opened.id,
                 "files": len(opened.manifest.files),
+                "engines": engines,
                 "passed": found.passed,
                 "parity": found.model_dump(mode="json"),
             }
         )
     else:
         console = to_stdout()
-        console.print(f"{len(opened.manifest.files)} files agree with bundle {opened.id[:12]}")
+        among = f", {engines} engines among them" if engines else ""
+        console.print(
+            f"{len(opened.manifest.files)} files agree with bundle {opened.id[:12]}{among}"
+        )
         console.print(parity_table(found))
     if not found.passed:
         raise ParityError(f"{bundle}: parity gates missed: {', '.join(found.misses)}")

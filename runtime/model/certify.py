@@ -49,7 +49,7 @@ def certify(bundle: Bundle, backend: Backend) -> BackendParity:
 
 
 def certificate(bundle: Bundle) -> Certificate:
-    """Measure every backend of this machine; the others are named as absent.
+    """Measure every backend of this machine; the others are named: absent, or compiled.
 
     Raises:
         BackendUnavailable: there is none.
@@ -66,11 +66,12 @@ def certificate(bundle: Bundle) -> Certificate:
             "pip install 'edgevlm[cpu]'"
         )
     named = bundle.root / "probe" / "reference.txt"
-    return Certificate(
+    found = Certificate(
         reference=named.read_text("utf-8").strip() if named.is_file() else REFERENCE,
         precision=bundle.manifest.precision,
         backends=tuple(measured),
     )
+    return found.with_engines(made.parity for made in bundle.manifest.engines.values())
 
 
 def _present(name: str) -> bool:

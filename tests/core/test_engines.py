@@ -5,13 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgevlm.bundle import Bundle, Manifest, open_bundle
-from edgevlm.bundle.build_record import built_here, find_engine, record_built, record_path
+from edgevlm.bundle.build_record import (
+    built_here,
+    check_engines,
+    find_engine,
+    record_built,
+    record_path,
+)
 from edgevlm.bundle.engines import Platform, ShapeRange, target_folder
 from edgevlm.cuda_driver import cuda_device
 from edgevlm.errors import (
@@ -112,20 +119,32 @@ def test_a_bundle_without_the_engine_says_which_it_has(copied: Path, tiny: Bundl
         find_engine(bundle, TARGET, "vision", ORIN)
 
 
-@pytest.mark.parametrize("verify", ["always", "once", "size"])
-def test_a_truncated_engine_is_refused_on_opening(copied: Path, verify: Any):
-    add_engine(copied)
-    (copied / FILE).write_bytes(CODE[:-1])
-    with pytest.raises(BundleCorrupt, match=f"{FILE} has 11 bytes, the manifest says 12"):
-        open_bundle(copied, verify)
+def truncate(path: Path) -> None:
+    path.write_bytes(CODE[:-1])
 
 
-def test_an_engine_that_changed_since_opening_is_refused_even_if_trusted(copied: Path):
+def alter(path: Path) -> None:
+    path.write_bytes(CODE[:-1] + b"!")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(Path.unlink, "is missing"), (truncate, "has 11 bytes, the manifest says 12"),
+     (alter, "has sha256 .{12}..., the manifest says .{12}...")],
+)  # fmt: skip
+def test_a_damaged_engine_is_not_loaded_and_keeps_nobody_else_from_the_bundle(
+    copied: Path, damage: Callable[[Path], None], said: str
+):
     bundle = add_engine(copied)
     record_built({DIGEST: "tiny"})
-    (copied / FILE).write_bytes(CODE[:-1] + b"!")
-    with pytest.raises(BundleCorrupt, match="build it again"):
+    assert check_engines(bundle) == 1
+    damage(copied / FILE)
+    assert open_bundle(copied, "always").manifest == bundle.manifest
+    again = f"{FILE} {said}; build it again with: edgevlm build .* --target trt --force"
+    with pytest.raises(EngineMismatch, match=again):
         find_engine(bundle, TARGET, "decoder", ORIN, trust=True)
+    with pytest.raises(BundleCorrupt, match=again):
+        check_engines(bundle)
 
 
 def test_files_that_a_killed_build_left_are_never_used(copied: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,3 +149,22 @@ def test_a_graph_that_gives_nan_misses_its_gates_and_the_certificate_can_still_b
     assert Certificate.model_validate_json(written).backends[0].misses == (
         "vision.features", "logits",
     )  # fmt: skip
+
+
+def test_engines_that_did_not_run_are_named_instead_of_absent():
+    def backend(name: str, status: Any) -> BackendParity:
+        return BackendParity(backend=name, status=status)
+
+    stored = Certificate(
+        reference="numpy", precision="fp32",
+        backends=(backend("ort-cpu", "measured"), backend("trt", "absent"),
+                  backend("ort-cuda", "absent")),
+    )  # fmt: skip
+    made = [backend(n, "compiled, not run") for n in ("trt-rtx", "trt", "trt-rtx", "ort-cpu")]
+    found = stored.with_engines(made)
+    assert [(b.backend, b.status) for b in found.backends] == [
+        ("ort-cpu", "measured"), ("trt", "compiled, not run"), ("ort-cuda", "absent"),
+        ("trt-rtx", "compiled, not run"),
+    ]  # fmt: skip
+    assert found.passed
+    assert stored.with_engines([]) == stored
