@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edgevlm.errors import ConfigError
+from edgevlm.rules import RuleSection
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -88,6 +89,15 @@ class RunConfig(_Section):
     limits: LimitsSection = LimitsSection()
     engine: EngineSection = EngineSection()
     sinks: tuple[str, ...] = Field(default=(), description="URIs of where events go besides stdout")
+    rules: tuple[RuleSection, ...] = ()
+
+    @field_validator("rules")
+    @classmethod
+    def _told_apart(cls, rules: tuple[RuleSection, ...]) -> tuple[RuleSection, ...]:
+        names = [rule.name for rule in rules]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two rules are called {twice[0]!r}")
+        return rules
 
 
 def load_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> RunConfig:
@@ -136,7 +146,9 @@ def make_config(raw: Mapping[str, Any], name: str = "the options") -> RunConfig:
 def _known(place: tuple[int | str, ...]) -> list[str]:
     model: Any = RunConfig
     for part in place[:-1]:
-        model = model.model_fields[str(part)].annotation
+        if isinstance(part, str):
+            model = model.model_fields[part].annotation
+        model = next((kind for kind in get_args(model) if kind not in (type(None), ...)), model)
     return list(model.model_fields)
 
 

@@ -28,6 +28,7 @@ class _Event(_Wire):
     v: Literal[1] = 1
     stream: str = Field(description="name of the stream")
     seq: int = Field(ge=0, description="gapless per stream, from 0")
+    kind: str
 
 
 class TimingsMs(_Wire):
@@ -53,10 +54,7 @@ class Tokens(_Wire):
     forced: int = Field(ge=0)
 
 
-class AnswerEvent(_Event):
-    """An answer about one frame, new or still standing."""
-
-    kind: Literal["answer"] = "answer"
+class _FrameEvent(_Event):
     frame: int = Field(ge=0, description="index of the frame in its source")
     frame_id: str | None = Field(default=None, description="frame_id of a ROS header")
     media_s: float | None = Field(description="position in the source, seconds")
@@ -78,6 +76,23 @@ class AnswerEvent(_Event):
     tokens: Tokens
     backend: str
     degraded: tuple[str, ...] = ()
+
+
+class AnswerEvent(_FrameEvent):
+    """An answer about one frame, new or still standing."""
+
+    kind: Literal["answer"] = "answer"
+
+
+class StateEvent(_FrameEvent):
+    """A rule's state begins or ends; the other fields are those of the answer that made it so."""
+
+    kind: Literal["state"] = "state"
+    rule: str = Field(description="name of the rule")
+    phase: Literal["begin", "end"]
+    state_id: str = Field(description="the same for a beginning and its end")
+    held_s: float = Field(ge=0, description="how long the state has been on; 0 at its beginning")
+    evidence: tuple[int, ...] = Field(description="seq of the answers on which it rests")
 
 
 class FaultEvent(_Event):
@@ -118,7 +133,7 @@ class SummaryEvent(_Event):
     streams: dict[str, FrameTotals]
 
 
-Event = Union[AnswerEvent, FaultEvent, SummaryEvent]  # noqa: UP007 - pydantic on 3.10
+Event = Union[AnswerEvent, StateEvent, FaultEvent, SummaryEvent]  # noqa: UP007 - pydantic on 3.10
 EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 

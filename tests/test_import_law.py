@@ -21,6 +21,8 @@ GROUND = (
     "frame",
     "answer",
     "event",
+    "conditions",
+    "rules",
     "config",
     "registry",
     "parity",

@@ -35,7 +35,8 @@ def command(
 ) -> None:
     """Print stored events, one JSON object a line, oldest first; each with its id in the store."""
     from edgevlm.cli.console import write_json
-    from edgevlm.runtime.stream.store.query import Condition, find, moment_ms
+    from edgevlm.conditions import Condition
+    from edgevlm.runtime.stream.store.query import find, moment_ms
 
     found = find(
         store,

@@ -18,6 +18,7 @@ from edgevlm.event import (
     AnswerEvent,
     DropReason,
     FaultEvent,
+    StateEvent,
     SummaryEvent,
     TimingsMs,
     Tokens,
@@ -26,6 +27,7 @@ from edgevlm.event import (
 )
 from edgevlm.frame import Frame, SourceFault
 from edgevlm.runtime.stream.accounting import Account, peak_rss_mb, percentiles
+from edgevlm.runtime.stream.rules import Change
 
 
 def answer_event(
@@ -64,6 +66,18 @@ def answer_event(
         tokens=Tokens(**dataclasses.asdict(answer.tokens)),
         backend=answer.backend,
         degraded=degraded,
+    )
+
+
+def state_event(change: Change, shown: AnswerEvent) -> StateEvent:
+    """A state that begins or ends; ``shown`` has its frame, its answer and its ``seq``."""
+    return StateEvent(
+        **shown.model_dump(exclude={"kind"}),
+        rule=change.rule,
+        phase=change.phase,
+        state_id=change.state_id,
+        held_s=round(change.held_s, 3),
+        evidence=change.evidence,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgevlm.answer import Answer, Timing, TokenCounts
 from edgevlm.config import RunConfig
 from edgevlm.errors import BackendError, SinkError, SourceError
-from edgevlm.event import Event, SummaryEvent
+from edgevlm.event import AnswerEvent, Event, SummaryEvent
 from edgevlm.frame import Frame, FrameItem, FrameSource, SourceFault
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.accounting import Account
@@ -20,6 +20,7 @@ from edgevlm.runtime.stream.handover import Latest
 from edgevlm.runtime.stream.intake import Intake, position_s
 from edgevlm.runtime.stream.mode import mode_of
 from edgevlm.runtime.stream.sinks.base import Told
+from edgevlm.runtime.stream.states import States
 
 MAX_FAILURES_IN_A_ROW = 3
 
@@ -72,6 +73,7 @@ class Stream:
         self._failures = 0
         parity = model.bundle.manifest.parity
         self._degraded = tuple(f"parity: {d}" for d in parity.degraded) if parity else ("parity",)
+        self._states = States(config.rules, config.name, self._next_seq, self._degraded)
 
     def events(self) -> Iterator[Event]:
         """Every event of the run, the summary last; errors as in ``told``."""
@@ -136,8 +138,10 @@ class Stream:
         self._account.timed(timing, timing.total)
         whole = answer.finish_reason in ("stop", "length")
         self._standing = _Standing(answer, self._seq) if whole else None
-        self._last_reuse_s = position_s(frame, self._source.live)
-        yield self._event(frame, answer, reused_of=None)
+        now = self._last_reuse_s = position_s(frame, self._source.live)
+        event = self._event(frame, answer, reused_of=None)
+        yield Told(event, frame)
+        yield from self._states.answered(event, frame, answer, now)
 
     def _ask(self, frame: Frame) -> Answer:
         settings, policy = self._config.generation, self._config.policy
@@ -160,21 +164,22 @@ class Stream:
         assert self._standing is not None
         self._account.reused += 1
         now, last = position_s(frame, self._source.live), self._last_reuse_s
-        if last is not None and now - last < self._config.policy.reuse_every_s:
-            self._account.quiet += 1
-            return
-        self._last_reuse_s = now
         age_ms = max(0, self._clock.monotonic_ns() - frame.monotonic_ns) / 1e6
         timing = Timing(wait=wait_ms, gate=gate_ms, total=age_ms)
         answer = dataclasses.replace(self._standing.answer, timings_ms=timing, tokens=TokenCounts())
-        yield self._event(frame, answer, reused_of=self._standing.seq)
+        if last is not None and now - last < self._config.policy.reuse_every_s:
+            self._account.quiet += 1
+        else:
+            self._last_reuse_s = now
+            yield Told(self._event(frame, answer, reused_of=self._standing.seq), frame)
+        yield from self._states.stands(frame, answer, now)
 
     def _next_seq(self) -> int:
         self._seq += 1
         return self._seq - 1
 
-    def _event(self, frame: Frame, answer: Answer, reused_of: int | None) -> Told:
-        event = answer_event(
+    def _event(self, frame: Frame, answer: Answer, reused_of: int | None) -> AnswerEvent:
+        return answer_event(
             self._config.name,
             self._next_seq(),
             frame,
@@ -183,7 +188,6 @@ class Stream:
             pending=self._account.take_pending(),
             degraded=self._degraded,
         )
-        return Told(event, frame)
 
     def _summary(self) -> SummaryEvent:
         elapsed_s = (self._clock.monotonic_ns() - self._begun_ns) / 1e9

@@ -24,6 +24,7 @@ FULL = """
 name = "door"
 bundle = "b"
 ask = "q"
+sinks = ["sqlite:events.db"]
 [source]
 uri = "rtsp://camera/1"
 realtime = true
@@ -47,6 +48,14 @@ backend = "ort-cpu"
 threads = 2
 spin = false
 verify = "size"
+[[rules]]
+name = "crowd"
+when = ["answer.count >= 3"]
+until = ["answer.count <= 1"]
+for_s = 2.0
+clear_s = 3.0
+cooldown_s = 60.0
+zone = { left = 0.0, top = 0.5, right = 1.0, bottom = 1.0, boxes = "answer.boxes" }
 """
 
 

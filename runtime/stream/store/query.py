@@ -12,12 +12,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from edgevlm.conditions import Condition
 from edgevlm.errors import ConfigError, SinkError
 from edgevlm.runtime.stream.store.schema import open_for_reading
 
-_CONDITION = re.compile(
-    r"\s*([A-Za-z_]\w*(?:\.\w+)*)\s*(==|=|!=|<=|>=|<|>|~)\s*(.*?)\s*", re.DOTALL
-)
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -31,55 +29,21 @@ class StoredEvent:
     thumbnail: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A field of the event against a value, as in ``answer.person = true``.
-
-    Args:
-        path: dotted path into the event's JSON.
-        operator: ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, or ``~`` for "contains".
-        value: a JSON scalar.
-    """
-
-    path: str
-    operator: str
-    value: str | int | float | bool | None
-
-    @classmethod
-    def parse(cls, text: str) -> Condition:
-        """Read ``field OP value``; a value is JSON where it parses as a scalar, text otherwise.
-
-        Raises:
-            ConfigError: anything else.
-        """
-        match = _CONDITION.fullmatch(text)
-        if match is None:
-            raise ConfigError(
-                f"--where {text!r}: it takes FIELD OP VALUE, as in 'answer.person = true'; "
-                "OP is one of = != < <= > >= ~"
-            )
-        path, operator, raw = match.groups()
-        try:
-            value = json.loads(raw)
-        except ValueError:
-            value = raw
-        if isinstance(value, dict | list):
-            raise ConfigError(f"--where {text!r}: a value is a number, a text, true, false or null")
-        return cls(path, "=" if operator == "==" else operator, value)
-
-    def sql(self) -> tuple[str, list[Any]]:
-        """The condition as SQL with its parameters."""
-        place = "$" + "".join(f'."{part}"' for part in self.path.split("."))
-        field = "json_extract(body, ?)"
-        if self.operator == "~":
-            return f"instr(lower({field}), lower(?)) > 0", [place, str(self.value)]
-        if self.value is None:
-            return f"{field} IS {'' if self.operator == '=' else 'NOT '}NULL", [place]
-        # SQLite orders all numbers before all texts: a text is no number over 3
-        same_type = "json_type(body, ?) IN ('true', 'false', 'integer', 'real')"
-        if isinstance(self.value, str):
-            same_type = "json_type(body, ?) = 'text'"
-        return f"({same_type} AND {field} {self.operator} ?)", [place, place, self.value]
+def condition_sql(condition: Condition) -> tuple[str, list[Any]]:
+    """A condition as SQL with its parameters; it selects what ``Condition.holds`` is True for."""
+    place = "$" + "".join(f'."{part}"' for part in condition.path.split("."))
+    field, operator, value = "json_extract(body, ?)", condition.operator, condition.value
+    if operator == "~":
+        test = f"(json_type(body, ?) = 'text' AND instr(lower({field}), lower(?)) > 0)"
+        return test, [place, place, str(value)]
+    if value is None:
+        test = "= 'null'" if operator == "=" else "!= 'null'"
+        return f"json_type(body, ?) {test}", [place]
+    # SQLite orders all numbers before all texts: a text is not over 3
+    same_type = "json_type(body, ?) IN ('true', 'false', 'integer', 'real')"
+    if isinstance(value, str):
+        same_type = "json_type(body, ?) = 'text'"
+    return f"({same_type} AND {field} {operator} ?)", [place, place, value]
 
 
 def moment_ms(text: str, now: datetime | None = None) -> int:
@@ -161,7 +125,7 @@ def _tests(
             tests.append(f"{column} IN ({', '.join('?' * len(wanted))})")
             values += wanted
     for condition in where:
-        test, needed = condition.sql()
+        test, needed = condition_sql(condition)
         tests.append(test)
         values += needed
     return tests, values

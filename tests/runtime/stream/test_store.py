@@ -73,7 +73,7 @@ def test_runs_share_a_file_and_every_event_has_an_id_of_its_own(tmp_path, clock)
         ("answer.label != red", [2]),
         ('answer.label = "blue"', [2]),
         ("answer.label > 3", []),
-        ("answer = null", [0, 3]),
+        ("answer = null", [0]),
         ("answer != null", [1, 2]),
         ("text ~ CAT", [0]),
         ("kind = fault", [3]),
@@ -93,7 +93,7 @@ def test_conditions_on_the_fields_of_an_event(tmp_path, clock, condition, found)
 
 @pytest.mark.parametrize("text", ["", "person", "= 3", "a..b = 1", "a = [1]", "a = {}", "1a = 2"])
 def test_conditions_that_are_none_are_refused(text):
-    with pytest.raises(ConfigError, match="--where"):
+    with pytest.raises(ConfigError, match="the condition"):
         Condition.parse(text)
 
 
