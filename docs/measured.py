@@ -13,6 +13,7 @@ import onnx
 
 from docs.widths import even_widths
 from edgevlm.bundle.manifest import Manifest, Precision
+from edgevlm.cli.parity_table import repairs
 from edgevlm.errors import EdgeVLMError
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.pipeline import export
@@ -144,13 +145,14 @@ def measure(folder: Path, family: str, precision: Precision) -> Row:
         logits=None if logits is None else logits.max_abs,
         kl_nats=None if logits is None else logits.kl_nats,
         greedy="" if greedy is None else f"{greedy.agreed}/{greedy.steps}",
-        gates=_verdict(found),
+        gates=_verdict(found, done.manifest),
         stored=stored_bytes(target, done.manifest),
     )
 
 
-def _verdict(found: BackendParity) -> str:
+def _verdict(found: BackendParity, manifest: Manifest) -> str:
     verdict = f"missed: {', '.join(found.misses)}" if found.misses else "kept"
+    verdict += ", repaired" if repairs(manifest) else ""
     return verdict if found.status == "measured" else f"{verdict} ({found.status})"
 
 

@@ -39,8 +39,9 @@ def kl_nats(reference: Float32, other: Float32) -> float:
         normed: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
         return normed
 
-    p, q = log_softmax(reference), log_softmax(other)
-    return float((np.exp(p) * (p - q)).sum(-1).mean())
+    with np.errstate(invalid="ignore"):  # of logits that are no numbers
+        p, q = log_softmax(reference), log_softmax(other)
+        return float((np.exp(p) * (p - q)).sum(-1).mean())
 
 
 class _Record(BaseModel):
@@ -99,7 +100,7 @@ class PictureParity(_Record):
 class BackendParity(_Record):
     """The certificate of one backend.
 
-    ``emulated``: fp16 weights computed in float32, because the backend has no fp16 kernels.
+    ``emulated``: fp16 weights computed in float32, because the backend lacks fp16 kernels.
     ``compiled``: an engine that was built and not run. ``absent``: not on this machine. ``not
     compared``: the graphs run, and there was no source model to hold them against.
     """
@@ -153,6 +154,16 @@ class Certificate(_Record):
     def misses(self) -> tuple[str, ...]:
         """The gates that are missed: ``backend: stage``."""
         return tuple(f"{b.backend}: {name}" for b in self.backends for name in b.misses)
+
+    @property
+    def finite(self) -> bool:
+        """False if a backend gave values that are no numbers: nobody can want that."""
+        judged: list[BackendParity | PictureParity] = []
+        for backend in self.backends:
+            judged += [backend, *backend.pictures]
+        errors = [stage.max_abs for one in judged for stage in one.stages]
+        errors += [one.logits.max_abs for one in judged if one.logits is not None]
+        return bool(np.isfinite(errors).all())
 
     @property
     def degraded(self) -> tuple[str, ...]:

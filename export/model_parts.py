@@ -19,8 +19,8 @@ from edgevlm.bundle.manifest import (
     WeightEntry,
 )
 from edgevlm.bundle.prompt import PromptSpec
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.weights import WeightSource
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 
 
@@ -78,6 +78,9 @@ class ExportOptions:
         symmetric: int4 without zero points (TensorRT's kind).
         calibrate: round 4-bit weights of small decoders with an eye on a text; minutes, where
             rounding to nearest takes seconds.
+        group: values of a row that share a scale in 4 bits: 32, 64 or 128.
+        repair_budget: how much each graph that misses a gate may grow to keep it, as a share of
+            its size; 0 repairs nothing.
         overrides: glob over canonical weight names -> precision, before the defaults.
         adapter: folder of a peft adapter to merge.
         check_images: folder of pictures whose parity is measured too.
@@ -95,6 +98,8 @@ class ExportOptions:
     force: bool = False
     symmetric: bool = False
     calibrate: bool = True
+    group: int = 32
+    repair_budget: float = 0.25
     overrides: Mapping[str, Precision] = field(default_factory=dict)
     adapter: Path | None = None
     check_images: Path | None = None

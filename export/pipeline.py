@@ -17,10 +17,9 @@ from edgevlm.export.hf_layout.folder import LayoutWriter
 from edgevlm.export.hf_layout.pipeline import check_options, write_layout
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.progress import Progress, Report
+from edgevlm.export.repair.rounds import Repair
 from edgevlm.export.staging import Staging
 from edgevlm.parity import Certificate
-
-REPAIRS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,10 @@ def _write(
     staging.lower(progress)
     staging.probe(progress)
     certificate = staging.certify(progress)
-    _judge(certificate, writer.target, options)
+    repair = Repair(staging, options.repair_budget)
+    while certificate.misses and repair.round(certificate, progress):
+        certificate = staging.certify(progress)
+    _judge(certificate, writer.target, options, repair.outcome)
     manifest = staging.commit(certificate)
     size = sum(file.size for file in manifest.files.values())
     return Exported(writer.target, manifest, certificate, size)
@@ -126,21 +128,29 @@ def _write_graphs(
     return Exported(writer.target, None, certificate, size)
 
 
-def _judge(certificate: Certificate, target: Path, options: ExportOptions) -> None:
-    """Raise ParityError for missed gates that nobody allowed."""
+def _judge(
+    certificate: Certificate, target: Path, options: ExportOptions, repair: str = ""
+) -> None:
+    """Raise ParityError for missed gates that nobody allowed, and for values not finite."""
     misses = certificate.misses
-    if misses and not options.allow_drift:
+    if misses and not (options.allow_drift and certificate.finite):
+        advice = "try a higher --precision"
+        if certificate.finite:
+            advice += ", or accept it with --allow-drift"
         raise ParityError(
             f"{target} is not written: parity gates missed ({', '.join(misses)}); "
-            f"{_figures(certificate)}; try a higher --precision, or accept it with --allow-drift"
+            f"{'; '.join([*_figures(certificate), *filter(None, [repair])])}; {advice}"
         )
 
 
-def _figures(certificate: Certificate) -> str:
+def _figures(certificate: Certificate) -> list[str]:
     parts = []
     for backend in certificate.backends:
+        for stage in backend.stages:
+            if not stage.passed:
+                parts.append(f"{stage.stage} cosine {stage.cosine} under {stage.gate_cosine}")
         if backend.logits is not None:
             parts.append(
                 f"logits max error {backend.logits.max_abs}, KL {backend.logits.kl_nats} nats"
             )
-    return "; ".join(parts)
+    return parts

@@ -31,3 +31,7 @@ class Progress:
         """Several steps need not be done."""
         self.done = min(self.done + steps, self.total)
         self.report(self.done, self.total, what)
+
+    def more(self, steps: int) -> None:
+        """There is more to do than was known."""
+        self.total += steps

@@ -27,12 +27,14 @@ class QuantBlocks:
         values: uint8 ``(out, blocks, block_size)``, one value a byte, in [0, 2^bits).
         scales: float32 ``(out, blocks)``.
         zeros: uint8 ``(out, blocks)``, or None for ``2^(bits-1)`` everywhere.
+        rounded: made here, from a matrix that the source holds in full.
     """
 
     bits: int
     values: UInt8
     scales: Float32
     zeros: UInt8 | None
+    rounded: bool = False
 
     @property
     def block_size(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgevlm.bundle.cache import cache_folder
-from edgevlm.bundle.files import list_files, sha256_file
+from edgevlm.bundle.files import link_or_copy, list_files, sha256_file
 from edgevlm.bundle.manifest import GraphEntry, WeightEntry
 from edgevlm.export.model_parts import ExportOptions, Lowered
 
@@ -45,8 +44,8 @@ class StageStore:
             beside += sorted(p for p in options.check_images.iterdir() if p.is_file())
         contents = [(path.name, sha256_file(path)) for path in beside]
         chosen = {name: str(getattr(options, name)) for name in options.__dataclass_fields__}
-        for about_the_target in ("force", "resume", "allow_drift"):
-            chosen.pop(about_the_target)
+        for later in ("force", "resume", "allow_drift", "repair_budget"):
+            chosen.pop(later)
         versions = [_version(name) for name in LIBRARIES]
         key = json.dumps([chosen, dict(hashes), contents, versions], sort_keys=True)
         return cls(cache_folder() / "exports" / hashlib.sha256(key.encode()).hexdigest()[:32])
@@ -65,7 +64,7 @@ class StageStore:
             return None
         for name in sizes:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            _link(kept / name, root / name)
+            link_or_copy(kept / name, root / name)
         return Lowered(
             {name: GraphEntry.model_validate(g) for name, g in result["graphs"].items()},
             {name: WeightEntry.model_validate(w) for name, w in result["weights"].items()},
@@ -84,7 +83,7 @@ class StageStore:
         files = sorted(set(list_files(root)) - before)
         for name in files:
             (kept / name).parent.mkdir(parents=True, exist_ok=True)
-            _link(root / name, kept / name)
+            link_or_copy(root / name, kept / name)
         kept.mkdir(parents=True, exist_ok=True)
         lowered = results[0] if results else Lowered({})
         result = {
@@ -110,11 +109,3 @@ def _version(library: str) -> str:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same bytes at a second place, without copying where the file system allows it."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
-from typing import get_args
 
 from pydantic import ValidationError
 
 from edgevlm.bundle import BundleWriter, Manifest
-from edgevlm.bundle.manifest import GraphEntry, Precision, WeightEntry
+from edgevlm.bundle.manifest import GraphEntry, WeightEntry
 from edgevlm.bundle.provenance import FileEntry, ParitySummary
-from edgevlm.errors import ConfigError, ExportError
-from edgevlm.export.calibrate.text import calibration_ids
+from edgevlm.errors import ExportError
 from edgevlm.export.checkpoint import reason
-from edgevlm.export.decoder.linear import PrecisionPlan
-from edgevlm.export.decoder.part import DecoderPart
 from edgevlm.export.manifest import make_manifest, source_hashes
 from edgevlm.export.model_parts import (
     ExportOptions,
     GraphPart,
     Lowered,
     ModelParts,
-    Reference,
 )
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.preflight import check_room, disk_bytes, memory_bytes
-from edgevlm.export.probe import GREEDY_STEPS, probe_texts
 from edgevlm.export.progress import Progress
 from edgevlm.export.reference.child import run_module
-from edgevlm.export.reference.direct import DirectReference
+from edgevlm.export.settings import capacity_of, decoder_part, precision_plan, reference_of
 from edgevlm.export.stage_store import StageStore
 from edgevlm.parity import Certificate
-
-DEFAULT_CONTEXT = 2048
-# Larger decoders are rounded to nearest: they lose less by it, and calibrating them takes hours.
-CALIBRATED_PARAMETERS = 600_000_000
-# Query, key and value decide where attention looks: in 4 bits they cost more accuracy than all
-# other layers together, and they are small. The output head has a tiny model's whole vocabulary
-# to tell apart, and shares its table with the embedding.
-INT4_EXCEPTIONS: dict[str, Precision] = {
-    "embed_tokens": "int8",
-    "lm_head": "int8",
-    "*.self_attn.q_proj": "int8",
-    "*.self_attn.k_proj": "int8",
-    "*.self_attn.v_proj": "int8",
-}
 
 
 class Staging:
@@ -60,17 +43,19 @@ class Staging:
     """
 
     def __init__(self, writer: BundleWriter, parts: ModelParts, options: ExportOptions) -> None:
-        self._writer = writer
+        self.writer = writer
         self._root = writer.root
         self._parts = parts
         self._options = options
-        self._plan = precision_plan(options, parts)
-        self._capacity = _capacity(options, parts)
-        self._reference = _reference(parts)
-        self._decoder = _decoder(parts, options, self._plan, self._capacity)
+        self.plan = precision_plan(options, parts)
+        self._capacity = capacity_of(options, parts)
+        self._reference = reference_of(parts)
+        self._decoder = decoder_part(parts, options, self.plan, self._capacity)
         self._graphs: dict[str, GraphEntry] = {}
         self._weights: dict[str, WeightEntry] = {}
-        disk = disk_bytes(parts.parameters, self._plan.default)
+        self._made: dict[int, set[str]] = {}  # number of a part -> its graphs
+        self._notes: dict[str, str] = {}
+        disk = disk_bytes(parts.parameters, self.plan.default)
         check_room(writer.target, disk, memory_bytes(parts.parameters))
         if options.check_images is not None:
             run_module(
@@ -92,10 +77,36 @@ class Staging:
     def lower(self, progress: Progress) -> None:
         """Write every graph, the tokenizer, the template and the licences."""
         for number, part in enumerate(self._all_parts()):
-            lowered = self._lower(f"part-{number}", part, progress)
-            self._graphs |= lowered.graphs
-            self._weights |= lowered.weights
+            self._take(number, self._lower(f"part-{number}", part, progress))
         self._write_texts()
+
+    def _take(self, number: int, lowered: Lowered) -> None:
+        self._graphs |= lowered.graphs
+        self._weights |= lowered.weights
+        self._made[number] = set(lowered.graphs)
+
+    def parts_of(self, graphs: set[str]) -> list[GraphPart]:
+        """The parts that write these graphs."""
+        return [p for n, p in enumerate(self._all_parts()) if self._made[n] & graphs]
+
+    def again(self, graphs: set[str], plan: PrecisionPlan, progress: Progress) -> None:
+        """Write the parts of these graphs anew, by another plan."""
+        self.plan = plan
+        chosen = json.dumps([plan.overrides, plan.wide], sort_keys=True)
+        stage = hashlib.sha256(chosen.encode()).hexdigest()[:16]
+        progress.more(1)  # the certificate
+        for number, part in enumerate(self._all_parts()):
+            if not self._made[number] & graphs:
+                continue
+            for name in self._made[number]:  # a kept stage may share the file
+                for path in (self._root / f"{name}.onnx", self._root / f"{name}.onnx.data"):
+                    path.unlink(missing_ok=True)
+            progress.more(part.steps)
+            self._take(number, self._lower(f"part-{number}-{stage}", part, progress))
+
+    def note(self, graph: str, text: str) -> None:
+        """What the manifest says of a graph besides; the last text stays."""
+        self._notes[graph] = text
 
     def _lower(self, stage: str, part: GraphPart, progress: Progress) -> Lowered:
         found = self._store.find(stage, self._root)
@@ -103,7 +114,7 @@ class Staging:
             progress.skip(part.steps, f"{', '.join(found.graphs)} from an earlier try")
             return found
         with self._store.keeping(stage, self._root) as results:
-            results.append(part.lower(self._root, self._plan, progress))
+            results.append(part.lower(self._root, self.plan, progress))
         return results[0]
 
     def _write_texts(self) -> None:
@@ -120,7 +131,7 @@ class Staging:
 
     def probe(self, progress: Progress) -> None:
         """Let the source model answer the probe."""
-        self._writer.write_manifest(self._manifest(self._writer.unhashed_files()))
+        self.writer.write_manifest(self.manifest())
         if self._reference is None:
             return
         if self._store.find("probe", self._root) is not None:
@@ -131,7 +142,7 @@ class Staging:
 
     def certify(self, progress: Progress) -> Certificate:
         """Run the probe through the graphs, in a child process: no engine is loaded here."""
-        self._writer.write_manifest(self._manifest(self._writer.unhashed_files()))
+        self.writer.write_manifest(self.manifest())
         printed = run_module(
             "edgevlm.runtime.model.certify", self._root, doing="running the exported graphs"
         )
@@ -146,9 +157,13 @@ class Staging:
         (self._root / "parity.json").write_text(text + "\n", "utf-8")
         reasons = certificate.degraded
         summary = ParitySummary(passed=not reasons, degraded=reasons)
-        written = self._writer.commit(lambda files: self._manifest(files, summary))
+        written = self.writer.commit(lambda files: self._manifest(files, summary))
         self._store.forget()
         return written
+
+    def manifest(self) -> Manifest:
+        """Of the bundle as it is staged, its files without their hashes."""
+        return self._manifest(self.writer.unhashed_files())
 
     def _manifest(
         self, files: dict[str, FileEntry], parity: ParitySummary | None = None
@@ -156,9 +171,9 @@ class Staging:
         try:
             return make_manifest(
                 self._parts,
-                self._plan.default,
+                self.plan.default,
                 self._capacity,
-                self._graphs,
+                self._noted(),
                 self._weights,
                 files,
                 self._hashes,
@@ -167,54 +182,11 @@ class Staging:
         except ValidationError as exc:
             raise ExportError(f"the manifest does not hold together: {reason(exc)}") from exc
 
+    def _noted(self) -> dict[str, GraphEntry]:
+        return {
+            name: entry.model_copy(update={"notes": (*entry.notes, *self._notes_of(name))})
+            for name, entry in self._graphs.items()
+        }
 
-def precision_plan(options: ExportOptions, parts: ModelParts) -> PrecisionPlan:
-    """Which precision each weight gets.
-
-    Raises:
-        ConfigError: there is no such precision.
-    """
-    default = options.precision or parts.precision
-    if default not in get_args(Precision):
-        raise ConfigError(f"--precision {default}: one of {', '.join(get_args(Precision))}")
-    overrides: dict[str, Precision] = dict(options.overrides)
-    if default == "int4":
-        overrides |= {k: v for k, v in INT4_EXCEPTIONS.items() if k not in overrides}
-    return PrecisionPlan(default=default, symmetric=options.symmetric, overrides=overrides)
-
-
-def _reference(parts: ModelParts) -> Reference | None:
-    if parts.reference is not None:
-        return parts.reference
-    if parts.spec is None or parts.weights is None or parts.tokenizer is None:
-        return None
-    return DirectReference(spec=parts.spec, weights=parts.weights, tokenizer=parts.tokenizer)
-
-
-def _decoder(
-    parts: ModelParts, options: ExportOptions, plan: PrecisionPlan, capacity: int
-) -> DecoderPart | None:
-    if parts.spec is None or parts.weights is None:
-        return None
-    ids: tuple[int, ...] = ()
-    small = options.calibrate and parts.spec.parameter_count() <= CALIBRATED_PARAMETERS
-    if plan.default == "int4" and parts.tokenizer is not None and small:
-        ids = calibration_ids(parts.tokenizer, parts.spec.vocab_size)
-    return DecoderPart(spec=parts.spec, weights=parts.weights, capacity=capacity, calibration=ids)
-
-
-def _capacity(options: ExportOptions, parts: ModelParts) -> int:
-    """Tokens of the KV cache; 0 for a model without a decoder."""
-    if parts.spec is None or parts.tokenizer is None:
-        return 0
-    limit = parts.spec.max_positions
-    visual = parts.visual_tokens.count if parts.visual_tokens else 0
-    before, after = probe_texts(parts.tokenizer, parts.spec.vocab_size)
-    least = len(before) + visual + len(after) + GREEDY_STEPS  # the parity probe must fit
-    if limit < least:
-        raise ConfigError(f"{parts.name} holds {limit} tokens; the parity probe has {least}")
-    roomy = max(DEFAULT_CONTEXT, visual + DEFAULT_CONTEXT // 2)
-    wanted = min(roomy, limit) if options.max_context is None else options.max_context
-    if not least <= wanted <= limit:
-        raise ConfigError(f"--max-context {wanted}: {parts.name} takes {least} to {limit} tokens")
-    return wanted
+    def _notes_of(self, graph: str) -> tuple[str, ...]:
+        return (self._notes[graph],) if graph in self._notes else ()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgevlm.bundle.manifest import GraphEntry, Precision, WeightEntry
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import DataFile, GraphBuilder
 from edgevlm.export.model_parts import Lowered
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 
 
@@ -71,4 +71,5 @@ def tower_plan(plan: PrecisionPlan, name: str = "vision") -> PrecisionPlan:
     default: Precision = "int8" if plan.default == "int4" else plan.default
     overrides = {k: v for k, v in plan.overrides.items() if k.startswith(f"{name}.")}
     named = {k.removeprefix(f"{name}."): v for k, v in overrides.items()}
-    return PrecisionPlan(default=default, overrides=named)
+    comparison = None if plan.comparison is None else plan.comparison.under(f"{name}.")
+    return PrecisionPlan(default=default, overrides=named, comparison=comparison)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 from pathlib import Path, PurePosixPath
 
@@ -71,3 +72,11 @@ def fsync_tree(root: Path) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same bytes at a second place, without copying where the file system allows it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -26,6 +26,7 @@ from edgevlm.bundle.text import TextSpec
 from edgevlm.errors import ContractError
 
 FORMAT_VERSION: Literal[1] = 1
+REPAIRED = "repaired: "  # begins a graph's note of what was kept higher so that its gates hold
 
 
 class GraphEntry(Strict):

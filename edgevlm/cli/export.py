@@ -38,6 +38,14 @@ def command(
     layout: Annotated[
         Literal["bundle", "hf"], typer.Option(help="hf: a folder of graphs as onnx-community has")
     ] = "bundle",
+    repair_budget: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="how much a graph below its gates may grow to keep them; 0: no repair",
+        ),
+    ] = 0.25,
     resume: Annotated[
         bool, typer.Option("--resume", help="keep finished stages, and take an earlier try's")
     ] = False,
@@ -49,7 +57,7 @@ def command(
 ) -> None:
     """Export SOURCE to a bundle and print its parity certificate."""
     from edgevlm.cli.console import progress, to_stderr, write_json
-    from edgevlm.cli.parity_table import parity_table
+    from edgevlm.cli.parity_table import parity_table, repairs
     from edgevlm.export.model_parts import ExportOptions
     from edgevlm.export.pipeline import export
 
@@ -64,6 +72,7 @@ def command(
         check_images=check_images,
         reference=reference,
         layout=layout,
+        repair_budget=repair_budget,
         resume=resume,
         allow_drift=allow_drift,
         force=force,
@@ -71,7 +80,8 @@ def command(
     with progress(f"export {source}") as report:
         done = export(source, output, options, report)
     console = to_stderr()
-    console.print(parity_table(done.certificate))
+    notes = {} if done.manifest is None else repairs(done.manifest)
+    console.print(parity_table(done.certificate, notes))
     bundle_id = done.manifest.bundle_id if done.manifest is not None else None
     what = f"bundle {bundle_id[:12]}" if bundle_id else "graphs in the layout of onnx-community"
     console.print(f"{output}: {done.size / 1e6:.1f} MB, {what}")
@@ -82,6 +92,7 @@ def command(
                 "bundle_id": bundle_id,
                 "bytes": done.size,
                 "parity": done.certificate.model_dump(mode="json"),
+                "repairs": notes,
             }
         )
 

@@ -33,7 +33,7 @@ def command(
 def _print(opened: Any, certificate: Any) -> None:
     from edgevlm.cli.console import table, to_stdout
     from edgevlm.cli.engine_table import engine_table
-    from edgevlm.cli.parity_table import parity_table
+    from edgevlm.cli.parity_table import parity_table, repairs
 
     manifest, console = opened.manifest, to_stdout()
     total = sum(f.size for f in manifest.files.values())
@@ -78,13 +78,13 @@ def _print(opened: Any, certificate: Any) -> None:
         title = f"{name}: {graph.lowering}, {graph.precision}, opset {graph.opset}"
         if graph.exceptions:
             kinds = sorted(set(graph.exceptions.values()))
-            title += f", {len(graph.exceptions)} weights in {'/'.join(kinds)}"
+            title += f", {len(graph.exceptions)} parts in {'/'.join(kinds)}"
         title += "".join(f"; {note}" for note in graph.notes)
         console.print(table(("", "name", "dtype", "shape", "meaning"), rows, title))
     for target, made in manifest.engines.items():
         console.print(engine_table(target, made, manifest.files))
     if certificate is not None:
-        console.print(parity_table(certificate))
+        console.print(parity_table(certificate, repairs(manifest)))
     if manifest.parity is not None and manifest.parity.degraded:
         console.print(f"degraded: {'; '.join(manifest.parity.degraded)} (said by every event)")
     console.print(table(("licence files",), [[n] for n in manifest.licenses]))

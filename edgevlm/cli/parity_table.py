@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.table import Table
 
+from edgevlm.bundle.manifest import REPAIRED, Manifest
 from edgevlm.cli.console import table
 from edgevlm.parity import Certificate, PictureParity
 
 
-def parity_table(certificate: Certificate) -> Table:
-    """One row a stage, then logits, greedy tokens and the user's own pictures."""
+def repairs(manifest: Manifest) -> dict[str, str]:
+    """What the exporter kept in a higher precision to keep the gates, by graph."""
+    return {
+        name: note.removeprefix(REPAIRED)
+        for name, graph in manifest.graphs.items()
+        for note in graph.notes
+        if note.startswith(REPAIRED)
+    }
+
+
+def parity_table(certificate: Certificate, repaired: Mapping[str, str] | None = None) -> Table:
+    """One row a stage, then logits, greedy tokens and the user's own pictures.
+
+    Args:
+        certificate: what was measured.
+        repaired: what the exporter did to keep the gates, from ``repairs``.
+    """
     rows = []
     for backend in certificate.backends:
         name = (
@@ -41,6 +59,8 @@ def parity_table(certificate: Certificate) -> Table:
                          _verdict(not picture.misses)])  # fmt: skip
         if backend.status in ("not compared", "absent", "compiled, not run"):
             rows.append([backend.backend, "all", "", backend.status, "", ""])
+    for graph, note in (repaired or {}).items():
+        rows.append(["export", graph, certificate.precision, note, "", "repaired"])
     columns = ("backend", "stage", "precision", "found", "gate", "")
     return table(columns, rows, f"parity against {certificate.reference}")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.export.calibrate.gptq import Importance, importance, quantize
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.weights import WeightSource
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.quantize import BLOCK, QuantBlocks
 from edgevlm.export.reference.decoder import NumpyDecoder
 from edgevlm.tensors import Float32
@@ -50,7 +50,7 @@ def calibrate(
     plan: PrecisionPlan,
     token_ids: Sequence[int],
     layer_done: Callable[[str], None] = lambda _what: None,
-) -> CalibratedSource:
+) -> dict[str, QuantBlocks]:
     """Quantise every matrix that ``plan`` gives four bits and that is not in blocks already.
 
     Args:
@@ -59,6 +59,9 @@ def calibrate(
         plan: precisions.
         token_ids: the calibration text.
         layer_done: told after every layer.
+
+    Returns:
+        the matrices by canonical name, ``.weight`` included.
     """
     decoder = _Watching(spec, source, plan)
     chunks = [list(token_ids[n : n + CHUNK]) for n in range(0, len(token_ids), CHUNK)]
@@ -70,7 +73,7 @@ def calibrate(
             streams[n] = decoder.layer(layer, rows)
         blocks |= decoder.quantized()
         layer_done(f"calibrating layer {layer + 1}/{spec.num_layers}")
-    return CalibratedSource(source, blocks)
+    return blocks
 
 
 class _Watching(NumpyDecoder):

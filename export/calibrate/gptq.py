@@ -85,4 +85,5 @@ def quantize(matrix: Float32, found: Importance, *, symmetric: bool = False) -> 
         values=values.reshape(len(matrix), -1, BLOCK),
         scales=grid.scales,
         zeros=grid.zeros,
+        rounded=True,
     )

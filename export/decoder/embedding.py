@@ -5,9 +5,9 @@ from __future__ import annotations
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.manifest import WeightEntry
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.graph import DataFile
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.quantize import BLOCK, quantize_symmetric
 
 
@@ -37,5 +37,5 @@ def embedding_table(
             values=data.write(blocks.packed_values()),
             scales=data.write(blocks.scales),
         )
-    table = source.get(f"{name}.weight").astype(plan.float_dtype)
+    table = source.get(f"{name}.weight").astype(plan.table_dtype)
     return WeightEntry(layout="plain", values=data.write(table))

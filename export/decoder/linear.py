@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-
 import numpy as np
+from onnx import TensorProto
 
 from edgevlm.bundle.manifest import Precision, Segment, WeightEntry
 from edgevlm.errors import ConfigError
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.graph import MS, GraphBuilder
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.quantize import (
     BLOCK,
     QuantBlocks,
@@ -18,38 +17,11 @@ from edgevlm.export.quantize import (
     quantize_symmetric,
     stack_rows,
 )
+from edgevlm.export.repair.comparison import PREFIX
 from edgevlm.tensors import Array
 
-ACCURACY_INT8 = 4  # int8 activations: the only fast CPU path of MatMulNBits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrecisionPlan:
-    """Which precision each weight gets.
-
-    Args:
-        default: of every linear layer.
-        symmetric: int4 without zero points.
-        overrides: glob pattern over canonical names -> precision; the first match wins.
-        accuracy_level: of MatMulNBits; 4 computes with int8 activations, 0 and 1 in float.
-    """
-
-    default: Precision
-    symmetric: bool = False
-    overrides: dict[str, Precision] = field(default_factory=dict)
-    accuracy_level: int = ACCURACY_INT8
-
-    def of(self, name: str) -> Precision:
-        """The precision of one weight, by its canonical name."""
-        for pattern, precision in self.overrides.items():
-            if fnmatchcase(name, pattern):
-                return precision
-        return self.default
-
-    @property
-    def float_dtype(self) -> str:
-        """Dtype of activations, norms and unquantised weights."""
-        return "float16" if self.default == "fp16" else "float32"
+_HALF: Precision = "fp16"
+_DTYPES = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
 
 
 class LinearWriter:
@@ -92,7 +64,11 @@ class LinearWriter:
             blocks = kept or [self._rounded(n, precision) for n in names]
             y = self._quantized(x, stack_rows(blocks), place, label)
         else:
-            y = self._float(x, names, place, label, rows_first)
+            y = self._float(x, names, place, precision, rows_first)
+        ours = kept is None or kept[0].rounded  # what the checkpoint rounded stays as it is
+        if self._plan.comparison is not None and precision != "fp32" and ours:
+            exact = self._float(x, names, f"{place}/source", "fp32", rows_first)
+            y = self._compared(exact, y, names, place, precision)
         if bias:
             stacked = np.concatenate([self._source.get(f"{n}.bias") for n in names])
             name = f"{label}.bias"
@@ -119,6 +95,8 @@ class LinearWriter:
         stored = [b.without_zeros() if self._plan.symmetric else b for b in found if b is not None]
         if len(stored) < len(names) or len({b.kind for b in stored}) != 1:
             return None
+        if stored[0].rounded and chosen != "int4":
+            return None
         bits, _, zeros = stored[0].kind
         if bits == 8:
             fits = chosen == "int8" and not zeros
@@ -133,15 +111,22 @@ class LinearWriter:
         precision = chosen
         if kept is not None:
             precision = "int4" if kept[0].bits == 4 else "int8"
-        elif chosen in ("int8", "int4") and self._source.shape(f"{names[0]}.weight")[1] % BLOCK:
+        elif chosen in ("int8", "int4") and self._width(names[0]) % BLOCK:
             precision = "fp32"  # listed under the graph's exceptions
         if precision != self._plan.default:
             for name in names:
                 self.exceptions[name] = precision
         return precision
 
-    def _float(self, x: str, names: list[str], place: str, label: str, rows_first: bool) -> str:
-        dtype = self._plan.float_dtype
+    def _width(self, name: str) -> int:
+        return self._source.shape(f"{name}.weight")[1]
+
+    def _float(
+        self, x: str, names: list[str], place: str, precision: Precision, rows_first: bool
+    ) -> str:
+        """A product in floats; in a half precision graph its matrices are multiplied in half."""
+        outside, label = self._plan.float_dtype, place.replace("/", ".")
+        dtype = "float16" if precision == _HALF else "float32"
         matrix = _stack([self._source.get(f"{n}.weight") for n in names]).astype(dtype)
         stored = matrix if rows_first else np.ascontiguousarray(matrix.T)
         weight = f"{label}.weight"
@@ -150,9 +135,35 @@ class LinearWriter:
         self.entries[label] = WeightEntry(
             layout="plain" if rows_first else "transposed", values=segment
         )
+        inside = dtype
+        if precision == _HALF != self._plan.default:  # stored in half, to save room
+            weight, inside = self._cast(weight, "float32", f"{place}/weight"), "float32"
+        x = x if inside == outside else self._cast(x, inside, f"{place}/in")
         if rows_first:
-            return self._graph.node("Gemm", [x, weight], place, transB=1)
-        return self._graph.node("MatMul", [x, weight], place)
+            y = self._graph.node("Gemm", [x, weight], place, transB=1)
+        else:
+            y = self._graph.node("MatMul", [x, weight], place)
+        return y if inside == outside else self._cast(y, outside, f"{place}/out")
+
+    def _cast(self, x: str, dtype: str, place: str) -> str:
+        return self._graph.node("Cast", [x], place, to=_DTYPES[dtype])
+
+    def _compared(
+        self, exact: str, y: str, names: list[str], place: str, precision: Precision
+    ) -> str:
+        """Say how far ``y`` is off, as the share of its energy that is error; go on exactly."""
+        g, label = self._graph, place.replace("/", ".")
+        gap = g.node("Sub", [y, exact], f"{place}/drift")
+        error = g.node("ReduceSumSquare", [gap], f"{place}/drift/error", keepdims=0)
+        size = g.node("ReduceSumSquare", [exact], f"{place}/drift/size", keepdims=0)
+        least = g.constant("drift.least", np.array(1e-30, np.float32))
+        size = g.node("Max", [size, least], f"{place}/drift/size")
+        g.node("Div", [error, size], f"{place}/drift", outputs=[f"{PREFIX}{label}"])
+        g.output(f"{PREFIX}{label}", "float32", (), "squared error over squared output")
+        if self._plan.comparison is not None:
+            values = sum(int(np.prod(self._source.shape(f"{n}.weight"))) for n in names)
+            self._plan.comparison.add(g.name, label, names, precision, values)
+        return exact
 
     def _quantized(self, x: str, blocks: QuantBlocks, place: str, label: str) -> str:
         segments = self.write_blocks(label, blocks)
@@ -193,9 +204,10 @@ class LinearWriter:
 
     def _rounded(self, name: str, precision: Precision) -> QuantBlocks:
         matrix = self._source.get(f"{name}.weight")
+        block = self._plan.block(precision, matrix.shape[1])
         if precision == "int4" and not self._plan.symmetric:
-            return quantize_asymmetric(matrix, 4)
-        return quantize_symmetric(matrix, 4 if precision == "int4" else 8)
+            return quantize_asymmetric(matrix, 4, block)
+        return quantize_symmetric(matrix, 4 if precision == "int4" else 8, block)
 
 
 def _stack(parts: list[Array]) -> Array:

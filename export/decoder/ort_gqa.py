@@ -24,12 +24,12 @@ from edgevlm.bundle.manifest import GraphEntry, WeightEntry
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.decoder.gqa import HEAD_STEP_AT_ALL, attention
 from edgevlm.export.decoder.layers import write_layers
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.rope import rope_tables
 from edgevlm.export.decoder.short_conv import declare_state
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.decoder.writing import DecoderWriter
 from edgevlm.export.graph import MS, DataFile, GraphBuilder
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 
 LOWERING = "ort-gqa"
@@ -87,7 +87,7 @@ def lower(
         lowering=LOWERING,
         opset=graph.opset,
         precision=plan.default,
-        exceptions=writer.linears.exceptions,
+        exceptions=writer.linears.exceptions | _wider(plan),
         inputs=tuple(graph.inputs),
         outputs=tuple(graph.outputs),
     )
@@ -125,6 +125,13 @@ class _Fused:
             g.node("Add", [residual, skip], name, outputs=[name])
         else:
             g.node("Identity", [residual], name, outputs=[name])
+
+
+def _wider(plan: PrecisionPlan) -> dict[str, str]:
+    """What a half precision graph computes in float32 besides matrices."""
+    if plan.default != "fp16" or not plan.wide:
+        return {}
+    return dict.fromkeys(("norms", "softmax", "residual", "cache"), "fp32")
 
 
 def _declare(w: DecoderWriter, capacity: int) -> None:

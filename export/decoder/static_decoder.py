@@ -19,12 +19,12 @@ from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.static_cache import StaticLowering
 from edgevlm.errors import ConfigError
 from edgevlm.export.decoder.layers import write_layers
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.rope import rope_tables
 from edgevlm.export.decoder.short_conv import declare_state
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.decoder.writing import DecoderWriter, Linears
 from edgevlm.export.graph import GraphBuilder
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 from edgevlm.export.targets.typed import TypedProducts
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.manifest import WeightEntry
-from edgevlm.export.decoder.linear import LinearWriter, PrecisionPlan
+from edgevlm.export.decoder.linear import LinearWriter
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.graph import MS, GraphBuilder
+from edgevlm.export.precision import PrecisionPlan
 
 
 class Linears(Protocol):

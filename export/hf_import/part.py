@@ -8,7 +8,6 @@ from pathlib import Path
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.images import ImageSpec
 from edgevlm.bundle.manifest import GraphEntry, Precision
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.hf_import.decoder import check_decoder, raise_accuracy
 from edgevlm.export.hf_import.embedding import Lookup, find_lookup, take_rows
 from edgevlm.export.hf_import.files import GraphFiles
@@ -16,6 +15,7 @@ from edgevlm.export.hf_import.model_file import ModelFile
 from edgevlm.export.hf_import.vision import wrap_vision
 from edgevlm.export.model_parts import Lowered
 from edgevlm.export.models.image_config import Triple
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 
 LOWERING = "hf-merged"

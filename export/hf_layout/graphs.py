@@ -11,13 +11,13 @@ from onnx.external_data_helper import load_external_data_for_model
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.errors import CheckpointError
 from edgevlm.export.decoder import hf_merged
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.graph import DataFile, GraphBuilder
 from edgevlm.export.hf_import.files import DECODERS, EMBED, SUFFIXES, VISION
 from edgevlm.export.hf_import.model_file import ModelFile
 from edgevlm.export.hf_layout.vision import as_vision_encoder
 from edgevlm.export.model_parts import ModelParts
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 from edgevlm.export.vision_part import VisionGraph
 

@@ -16,11 +16,11 @@ from edgevlm.export.hf_import import recipe as graph_recipe
 from edgevlm.export.hf_import.files import graph_folder
 from edgevlm.export.hf_layout.folder import LayoutWriter, copy_beside
 from edgevlm.export.hf_layout.graphs import check_parts, write_graphs
-from edgevlm.export.model_parts import ExportOptions, ModelParts, Reference
+from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.preflight import check_room, disk_bytes, memory_bytes
 from edgevlm.export.progress import Progress, Report
-from edgevlm.export.reference.direct import DirectReference
-from edgevlm.export.staging import Staging, precision_plan
+from edgevlm.export.settings import precision_plan, reference_of
+from edgevlm.export.staging import Staging
 from edgevlm.parity import Certificate
 
 
@@ -89,19 +89,10 @@ def _certify(
     writer: LayoutWriter, parts: ModelParts, options: ExportOptions, progress: Progress
 ) -> Certificate:
     """Import the folder and hold it against the checkpoint."""
-    found = replace(graph_recipe.gather(writer.root, options), reference=_reference(parts))
+    found = replace(graph_recipe.gather(writer.root, options), reference=reference_of(parts))
     copy = writer.target.with_name(f".{writer.target.name}-check")
     with BundleWriter(copy) as bundle:
         staging = Staging(bundle, found, options)
         staging.lower(progress)
         staging.probe(progress)
         return staging.certify(progress)
-
-
-def _reference(parts: ModelParts) -> Reference:
-    if parts.reference is not None:
-        return parts.reference
-    assert parts.spec is not None
-    assert parts.weights is not None
-    assert parts.tokenizer is not None
-    return DirectReference(spec=parts.spec, weights=parts.weights, tokenizer=parts.tokenizer)

@@ -13,7 +13,6 @@ import numpy as np
 
 from edgevlm.bundle.images import Fit, ImageSpec
 from edgevlm.export.checkpoint import Checkpoint
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.models.encoder import (
     Build,
@@ -26,6 +25,7 @@ from edgevlm.export.models.encoder import (
 from edgevlm.export.models.image_config import normalisation
 from edgevlm.export.models.text_side import check_end, text_spec
 from edgevlm.export.models.vlm import finish
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.blocks import VitNames
 from edgevlm.export.towers.pooling import row, unit_length
 from edgevlm.export.towers.positions import resized_table

@@ -14,13 +14,13 @@ from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.bundle.text import TextSpec
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.checkpoint import Checkpoint
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.models.hf_config import full_config
 from edgevlm.export.models.image_config import normalisation, resample
 from edgevlm.export.models.square_picture import square_fit
 from edgevlm.export.models.vlm import all_tiles, normalized
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.reference.source_model import TransformersReference
 from edgevlm.export.towers.writer import Activation
 from edgevlm.export.vision_part import TowerOutputs, VisionGraph

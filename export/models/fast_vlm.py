@@ -10,11 +10,11 @@ from edgevlm.bundle.images import Fit, ImageSpec
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import Checkpoint, View
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.image_config import edge, multiple_of, normalisation, resample
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, declare_tiles, finish, normalized
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.connectors import mlp
 from edgevlm.export.towers.fastvit import FastVitSpec, write_fastvit
 from edgevlm.export.towers.writer import TowerWriter

@@ -16,13 +16,13 @@ from edgevlm.bundle.probe_case import GREEDY_STEPS, ProbeCase
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.checkpoint import Checkpoint, View, reason
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.models.florence2_prompt import task_template
 from edgevlm.export.models.florence2_vision import davit_spec, patch_grid, write_vision
 from edgevlm.export.models.image_config import height_width, normalisation, resample
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, normalized, tied
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.seq2seq.part import Seq2SeqPart
 from edgevlm.export.seq2seq.weights import check_seq2seq
 from edgevlm.export.vision_part import TowerOutputs

@@ -10,10 +10,10 @@ import numpy as np
 from edgevlm.bundle.images import Fit, ImageSpec
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import View
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.models.image_config import Triple
 from edgevlm.export.models.vlm import finish
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.davit import DavitSpec, DavitStage, Planes, as_rows, write_davit
 from edgevlm.export.towers.writer import TowerWriter
 from edgevlm.export.vision_part import TowerOutputs

@@ -10,7 +10,6 @@ from edgevlm.bundle.images import Expansion, ImageSpec, InternVLTiles
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import Checkpoint, View
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.image_config import (
@@ -21,6 +20,7 @@ from edgevlm.export.models.image_config import (
     resample,
 )
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, declare_tiles, finish, normalized
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.blocks import VitNames
 from edgevlm.export.towers.connectors import mlp, pixel_shuffle
 from edgevlm.export.towers.vit import VitSpec, write_vit

@@ -12,11 +12,11 @@ from edgevlm.bundle.images import Expansion, ImageSpec, Lfm2Tiles
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import Checkpoint, View
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.image_config import multiple_of, normalisation, resample
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, finish, normalized
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.connectors import mlp, native_pixel_shuffle
 from edgevlm.export.towers.naflex import NaflexSpec, write_naflex
 from edgevlm.export.towers.writer import Activation, TowerWriter

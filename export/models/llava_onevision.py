@@ -13,7 +13,6 @@ from edgevlm.bundle.manifest import WeightEntry
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import Checkpoint, View
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.image_config import (
@@ -24,6 +23,7 @@ from edgevlm.export.models.image_config import (
     resample,
 )
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, declare_tiles, finish, normalized
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.blocks import VitNames
 from edgevlm.export.towers.connectors import mlp
 from edgevlm.export.towers.vit import VitSpec, write_vit

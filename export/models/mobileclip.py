@@ -14,13 +14,13 @@ from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import Checkpoint
 from edgevlm.export.checkpoint.open_clip import FAMILY as NAME
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.models.encoder import Build, refuse_language_options
 from edgevlm.export.models.image_config import multiple_of, normalisation
 from edgevlm.export.models.open_clip_text import text_side
 from edgevlm.export.models.vlm import all_tiles, declare_tiles, finish, normalized
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.reference.source_model import TransformersReference
 from edgevlm.export.towers.fastvit import FastVitSpec, write_fastvit
 from edgevlm.export.towers.pooling import unit_length

@@ -8,11 +8,11 @@ from typing import Any
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import Checkpoint
 from edgevlm.export.checkpoint.open_clip import OpenClipText
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.models.encoder import TextSide
 from edgevlm.export.models.text_side import check_end, text_spec
 from edgevlm.export.models.vlm import finish
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.blocks import VitNames
 from edgevlm.export.towers.text_tower import TextTowerSpec, write_text_tower
 from edgevlm.export.towers.writer import TowerWriter

@@ -13,7 +13,6 @@ from edgevlm.bundle.images import Fit, ImageSpec
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.checkpoint import Checkpoint, View
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.image_config import (
@@ -23,6 +22,7 @@ from edgevlm.export.models.image_config import (
     resample,
 )
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, declare_tiles, finish, normalized
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.vit import VitSpec, write_vit
 from edgevlm.export.towers.writer import TowerWriter
 from edgevlm.export.vision_part import TowerOutputs

@@ -13,11 +13,11 @@ from edgevlm.bundle.images import ImageSpec, SmartResize
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import Checkpoint, View
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.image_config import edge, multiple_of, normalisation, resample
 from edgevlm.export.models.vlm import VlmFamily, finish, normalized
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.connectors import mlp
 from edgevlm.export.towers.native_vit import NativeVitSpec, write_native_vit
 from edgevlm.export.towers.writer import TowerWriter

@@ -7,7 +7,6 @@ from typing import Any
 
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.export.checkpoint import Checkpoint
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.models.hf_config import full_config
@@ -20,6 +19,7 @@ from edgevlm.export.models.sam_parts import (
     vit_spec,
 )
 from edgevlm.export.models.vlm import finish
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.reference.sam import reference_masks, reference_prompts
 from edgevlm.export.reference.source_model import TransformersReference
 from edgevlm.export.towers.sam_vit import write_neck, write_sam_vit

@@ -9,7 +9,6 @@ from edgevlm.bundle.images import Fit, ImageSpec
 from edgevlm.bundle.masks import GRAPH, MaskSpec
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.checkpoint import Checkpoint
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.heads.mask_decoder import MaskDecoderSpec, write_mask_decoder
 from edgevlm.export.heads.prompt_encoder import cell_positions, write_points
@@ -17,6 +16,7 @@ from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.encoder import activation, refuse_language_options
 from edgevlm.export.models.image_config import edge, normalisation, resample
 from edgevlm.export.models.vlm import finish
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.sam_vit import SamVitSpec
 from edgevlm.export.towers.writer import TowerWriter
 from edgevlm.export.vision_part import TowerOutputs, VisionGraph

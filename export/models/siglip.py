@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from edgevlm.bundle.images import Fit, ImageSpec
 from edgevlm.export.checkpoint import Checkpoint, View
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.models.encoder import (
     Build,
@@ -24,6 +23,7 @@ from edgevlm.export.models.encoder import (
 from edgevlm.export.models.image_config import normalisation
 from edgevlm.export.models.text_side import has_mask, text_spec
 from edgevlm.export.models.vlm import finish
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.blocks import VitNames
 from edgevlm.export.towers.pooling import attention_pool, unit_length
 from edgevlm.export.towers.positions import resized_table

@@ -17,13 +17,13 @@ from edgevlm.bundle.images import ImageSpec, NativePatches
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import ConfigError
 from edgevlm.export.checkpoint import Checkpoint
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.encoder import Build, activation, square, vision_config
 from edgevlm.export.models.image_config import normalisation, resample
 from edgevlm.export.models.siglip import SiglipFamily, pooled_outputs, tower_view
 from edgevlm.export.models.vlm import all_tiles, normalized
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.naflex import NaflexSpec, write_naflex
 from edgevlm.export.towers.writer import TowerWriter
 from edgevlm.export.vision_part import TowerOutputs

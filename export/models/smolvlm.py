@@ -11,7 +11,6 @@ import numpy as np
 from edgevlm.bundle.images import Expansion, Idefics3Tiles, ImageSpec
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.export.checkpoint import Checkpoint, View
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.image_config import (
@@ -22,6 +21,7 @@ from edgevlm.export.models.image_config import (
     resample,
 )
 from edgevlm.export.models.vlm import VlmFamily, all_tiles, declare_tiles, finish, normalized
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.towers.connectors import pixel_shuffle
 from edgevlm.export.towers.vit import VitSpec, write_vit
 from edgevlm.export.towers.writer import TowerWriter

@@ -18,11 +18,11 @@ from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.checkpoint import Checkpoint, View, generation_rules
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.models.hf_config import full_config
 from edgevlm.export.models.image_config import Triple
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.reference.source_model import TransformersReference
 from edgevlm.export.towers.writer import TowerWriter
 from edgevlm.export.vision_part import TowerOutputs, VisionGraph

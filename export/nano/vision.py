@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from edgevlm.bundle.manifest import GraphEntry
 from edgevlm.export.compressors.grid import GridPool
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.graph import DataFile, GraphBuilder
 from edgevlm.export.model_parts import Lowered
 from edgevlm.export.nano import efficientnet
 from edgevlm.export.nano.connector import Connector
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 from edgevlm.export.reference.efficientnet import forward
 from edgevlm.tensors import Array, Float32

@@ -11,12 +11,15 @@ The caller binds ``present.*`` to the buffers of ``past_key_values.*``. ``hidden
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from onnx import TensorProto
 
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
-from edgevlm.export.decoder.linear import LinearWriter, PrecisionPlan
+from edgevlm.export.decoder.linear import LinearWriter
 from edgevlm.export.graph import MS
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 from edgevlm.export.seq2seq.bart_layers import attended, embedded, mlp, qkv
 from edgevlm.export.seq2seq.weights import OFFSET
@@ -121,13 +124,9 @@ def _cross_attention(w: TowerWriter, spec: Seq2SeqSpec, i: int, layer: str, x: s
 
 def _head(w: TowerWriter, spec: Seq2SeqSpec, plan: PrecisionPlan, x: str) -> LinearWriter:
     """The logits; a tied head lies row by row, as tokens are looked up in it."""
-    name, half = "shared" if spec.tied_head else "lm_head", plan.default == "fp16"
+    name = "shared" if spec.tied_head else "lm_head"
     rows = w.node("Reshape", [x, w.ints(-1, spec.hidden_size)], name)
-    if half:
-        rows = w.node("Cast", [rows], f"{name}/half", to=TensorProto.FLOAT16)
-    linears = LinearWriter(w.graph, w.source, plan)
+    linears = LinearWriter(w.graph, w.source, replace(plan, wide=True))
     logits = linears.linear(rows, [name], name, rows_first=True)
-    if half:
-        logits = w.node("Cast", [logits], f"{name}/float", to=TensorProto.FLOAT)
     w.graph.node("Identity", [logits], "logits", outputs=["logits"])
     return linears

@@ -8,11 +8,11 @@ from pathlib import Path
 from edgevlm.bundle.manifest import GraphEntry, Precision, WeightEntry
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
 from edgevlm.export.decoder.embedding import embedding_table
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.ort_gqa import LOWERING
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.graph import DataFile, GraphBuilder
 from edgevlm.export.model_parts import Lowered
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 from edgevlm.export.seq2seq.bart_decoder import write_decoder
 from edgevlm.export.seq2seq.bart_encoder import write_encoder

@@ -16,11 +16,11 @@ from edgevlm.bundle.static_cache import (
 )
 from edgevlm.errors import ExportError
 from edgevlm.export.decoder import onnx_std, ort_gqa, trt10_compat
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.onnx_std import OnnxStd
 from edgevlm.export.decoder.static_decoder import StaticOps, StaticWriter, write_static
 from edgevlm.export.decoder.trt10_compat import Trt10Compat
 from edgevlm.export.graph import DataFile, GraphBuilder
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 from edgevlm.export.staging import INT4_EXCEPTIONS
 from edgevlm.export.targets.decoder_weights import BundleWeights

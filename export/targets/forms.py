@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgevlm.bundle.static_cache import TRT10_COMPAT, StaticLowering
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.weights import WeightSource
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.quantize import BLOCK, QuantBlocks, quantize_symmetric
 from edgevlm.tensors import Array, Float32
 

@@ -14,10 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from onnx import TensorProto
 
-from edgevlm.bundle.manifest import Precision, WeightEntry
-from edgevlm.export.decoder.linear import LinearWriter, PrecisionPlan
+from edgevlm.bundle.manifest import WeightEntry
+from edgevlm.export.decoder.linear import LinearWriter
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.graph import GraphBuilder
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.tensors import Array, Float32
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu"]
@@ -35,16 +36,12 @@ class TowerWriter:
     def __init__(self, graph: GraphBuilder, source: WeightSource, plan: PrecisionPlan) -> None:
         self.graph = graph
         self.source = source
-        self._half = plan.default == "fp16"
-        default: Precision = "fp32" if self._half else plan.default
-        self._linears = LinearWriter(graph, source, replace(plan, default=default))
-        self._plan = plan
-        self._halves: dict[str, WeightEntry] = {}
+        self._linears = LinearWriter(graph, source, replace(plan, wide=True))
 
     @property
     def entries(self) -> dict[str, WeightEntry]:
         """Where each matrix lies."""
-        return {**self._linears.entries, **self._halves}
+        return self._linears.entries
 
     @property
     def exceptions(self) -> dict[str, str]:
@@ -68,20 +65,7 @@ class TowerWriter:
     def linear(self, x: str, names: str | list[str], place: str, *, bias: bool = True) -> str:
         """``x @ weight.T + bias``; several names over the same input are stacked."""
         stacked = [names] if isinstance(names, str) else names
-        if not self._half or any(self._plan.of(n) != "fp16" for n in stacked):
-            return self._linears.linear(x, stacked, place, bias=bias)
-        label = place.replace("/", ".")
-        matrix = np.concatenate([self.source.get(f"{n}.weight") for n in stacked])
-        segment = self.graph.data.write(np.ascontiguousarray(matrix.T.astype(np.float16)))
-        self.graph.weight_at(f"{label}.weight", segment)
-        self._halves[label] = WeightEntry(layout="transposed", values=segment)
-        narrow = self.node("Cast", [x], f"{place}/half", to=TensorProto.FLOAT16)
-        y = self.node("MatMul", [narrow, f"{label}.weight"], place)
-        y = self.node("Cast", [y], f"{place}/float", to=TensorProto.FLOAT)
-        if bias:
-            values = np.concatenate([self.source.get(f"{n}.bias") for n in stacked])
-            y = self.node("Add", [y, self.tensor(f"{label}.bias", values)], place)
-        return y
+        return self._linears.linear(x, stacked, place, bias=bias)
 
     def layer_norm(self, x: str, name: str, eps: float, place: str) -> str:
         """LayerNorm over the last axis."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgevlm.bundle import Bundle, read_manifest
 from edgevlm.bundle.probe_case import ProbeCase, cases
-from edgevlm.errors import BackendError, BackendUnavailable
+from edgevlm.errors import BackendUnavailable
 from edgevlm.parity import (
     BackendParity,
     Certificate,
@@ -31,6 +31,10 @@ from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.probe_encoder import certify_encoders
 
 REFERENCE = "numpy float32, from the source weights"
+# ONNX Runtime's CPU provider has few kernels for half precision. Around all other operators it
+# casts, and it takes out the casts between two of them: what is certified there is weights rounded
+# to half precision, computed in float32, and no product overflows.
+EMULATES_HALF = frozenset({"ort-cpu"})
 
 
 def certify(bundle: Bundle, backend: Backend) -> BackendParity:
@@ -40,6 +44,14 @@ def certify(bundle: Bundle, backend: Backend) -> BackendParity:
         BundleCorrupt: the probe is missing or damaged.
         BackendError: a graph does not run.
     """
+    found = _certify(bundle, backend)
+    halves = any(graph.precision == "fp16" for graph in bundle.manifest.graphs.values())
+    if halves and found.status == "measured" and backend.name in EMULATES_HALF:
+        return found.model_copy(update={"status": "emulated"})
+    return found
+
+
+def _certify(bundle: Bundle, backend: Backend) -> BackendParity:
     root = bundle.root / "probe"
     if "decoder" not in bundle.manifest.graphs:
         return certify_encoders(bundle, backend, cases(root))
@@ -107,8 +119,6 @@ def _certify_rows(bundle: Bundle, backend: Backend, probe: ProbeCase) -> Backend
     found = decoder.append(rows, logits=len(tokens)).copy()
     decoder.close()
     graph.close()
-    if not np.isfinite(found).all():
-        raise BackendError(f"{backend.name} gives logits that are not finite")
     reference = probe.load("logits")
     logits = judge_logits(entry.precision, reference, found[: len(reference)])
     greedy = judge_greedy(tokens, probe.load("gaps"), found, logits.max_abs)

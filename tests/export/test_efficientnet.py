@@ -18,11 +18,11 @@ from torch.nn import functional
 from edgevlm.bundle.images import Fit
 from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.compressors.grid import GridPool
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.nano import connector, efficientnet, recipe
 from edgevlm.export.nano.packages import ENCODER, class_names
 from edgevlm.export.nano.vision import NanoVision
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.probe import probe_picture
 from edgevlm.export.progress import Progress
 from edgevlm.export.torch_legacy import read_state_dict

@@ -13,10 +13,10 @@ from edgevlm.bundle.decoder import DecoderSpec, RopeScaling
 from edgevlm.bundle.manifest import Precision
 from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.bundle.provenance import FileEntry
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.part import DecoderPart
 from edgevlm.export.manifest import make_manifest
 from edgevlm.export.model_parts import ModelParts
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 from edgevlm.export.quantize import QuantBlocks
 from edgevlm.export.staging import INT4_EXCEPTIONS
