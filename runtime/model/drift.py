@@ -88,6 +88,9 @@ class _Stateful:
     def output(self, name: str) -> Array:
         return self._inner.output(name)
 
+    def store(self, rows: Mapping[str, str], at: int) -> None:
+        self._inner.store(rows, at)
+
     def close(self) -> None:
         self._inner.close()
 
