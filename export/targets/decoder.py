@@ -22,7 +22,7 @@ from edgevlm.export.decoder.trt10_compat import Trt10Compat
 from edgevlm.export.graph import DataFile, GraphBuilder
 from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
-from edgevlm.export.staging import INT4_EXCEPTIONS
+from edgevlm.export.settings import INT4_EXCEPTIONS
 from edgevlm.export.targets.decoder_weights import BundleWeights
 from edgevlm.export.targets.element_types import PRODUCTS, cache_type
 from edgevlm.export.targets.forms import KEPT, Forms
