@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgevlm.export.decoder.static_decoder import StaticWriter
+from edgevlm.export.decoder.static_cache import StaticCache
 
 UNSEEN = -1e9  # added to a score; finite, so that no sum becomes NaN
 END = np.iinfo(np.int64).max
@@ -33,34 +33,34 @@ class Span:
     length: int | None
 
 
-def masked_attention(w: StaticWriter, q: str, spans: list[Span], mask: str, place: str) -> str:
+def masked_attention(c: StaticCache, q: str, spans: list[Span], mask: str, place: str) -> str:
     """What queries find, float32 ``(1, heads, tokens, head_dim)``.
 
     Args:
-        w: the graph being written.
+        c: the cache.
         q: float32 ``(1, heads, tokens, head_dim)``, scaled.
         spans: where to look, in the mask's order.
         mask: float32 ``(1, 1, group * tokens, all lengths)``, added to the scores.
         place: where the nodes sit.
     """
-    g, spec, kind = w.graph, w.spec, w.cache_type
+    g, spec, kind = c.graph, c.spec, c.kind
     shared = spec.num_heads // spec.num_kv_heads
     grouped = q
     if shared > 1:
         shape = np.array([1, spec.num_kv_heads, -1, spec.head_dim], np.int64)
         grouped = g.node("Reshape", [q, g.constant("shape.grouped", shape)], f"{place}/grouped")
-    queries = w.products.narrow(grouped, f"{place}/queries", kind)
+    queries = c.products.narrow(grouped, f"{place}/queries", kind)
     found = []
     for n, span in enumerate(spans):
         at = f"{place}/scores/{n}"
         turned = g.node("Transpose", [span.keys], at, perm=[0, 1, 3, 2])
-        found.append(w.products.widen(g.node("MatMul", [queries, turned], at), at, kind))
+        found.append(c.products.widen(g.node("MatMul", [queries, turned], at), at, kind))
     scores = found[0] if len(found) == 1 else g.node("Concat", found, f"{place}/scores", axis=-1)
     if spec.attention_softcap is not None:
-        scores = w.softcap(scores, spec.attention_softcap, f"{place}/softcap")
+        scores = c.softcap(scores, spec.attention_softcap, f"{place}/softcap")
     masked = g.node("Add", [scores, mask], f"{place}/masked")
     weights = g.node("Softmax", [masked], place, axis=-1)
-    narrow = w.products.narrow(weights, f"{place}/weights", kind)
+    narrow = c.products.narrow(weights, f"{place}/weights", kind)
     mixed, start = "", 0
     for n, span in enumerate(spans):
         at = f"{place}/mixed/{n}"
@@ -71,7 +71,7 @@ def masked_attention(w: StaticWriter, q: str, spans: list[Span], mask: str, plac
             last = g.constant("slice.last", np.array([3], np.int64))
             part = g.node("Slice", [narrow, *ends, last], at)
             start = stop
-        product = w.products.widen(g.node("MatMul", [part, span.values], at), at, kind)
+        product = c.products.widen(g.node("MatMul", [part, span.values], at), at, kind)
         mixed = g.node("Add", [mixed, product], f"{place}/mixed") if mixed else product
     if shared == 1:
         return mixed
@@ -79,9 +79,9 @@ def masked_attention(w: StaticWriter, q: str, spans: list[Span], mask: str, plac
     return g.node("Reshape", [mixed, g.constant("shape.all_heads", shape)], f"{place}/mixed")
 
 
-def additive(w: StaticWriter, seen: str, place: str) -> str:
+def additive(c: StaticCache, seen: str, place: str) -> str:
     """A mask of bools ``(1, 1, tokens, length)`` as ``masked_attention`` takes it."""
-    g, spec = w.graph, w.spec
+    g, spec = c.graph, c.spec
     values = [g.constant(f"mask.{v}", np.array(v, np.float32)) for v in (0.0, UNSEEN)]
     mask = g.node("Where", [seen, *values], place)
     shared = spec.num_heads // spec.num_kv_heads

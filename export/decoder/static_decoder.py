@@ -11,82 +11,44 @@ writing are computed from it.
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
-
 import numpy as np
 
-from edgevlm.bundle.decoder import DecoderSpec
-from edgevlm.bundle.static_cache import StaticLowering
 from edgevlm.errors import ConfigError
 from edgevlm.export.decoder.layers import write_layers
 from edgevlm.export.decoder.rope import rope_tables
 from edgevlm.export.decoder.short_conv import declare_state
+from edgevlm.export.decoder.static_cache import StaticCache, StaticOps
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.decoder.writing import DecoderWriter, Linears
-from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
-from edgevlm.export.targets.typed import TypedProducts
-
-CacheShape: TypeAlias = tuple[int, int, int, int]
-
-
-class StaticOps(Protocol):
-    """What the two lowerings write differently."""
-
-    lowering: StaticLowering
-
-    def norm(self, w: StaticWriter, x: str, weight: str, place: str) -> str:
-        """RMSNorm over the last axis."""
-        ...
-
-    def rotate(self, w: StaticWriter, x: str, tables: tuple[str, str], place: str) -> str:
-        """Rotate ``(1, heads, tokens, head_dim)`` by this call's positions."""
-        ...
-
-    def declare_cache(self, w: StaticWriter, layer: int, shape: CacheShape) -> None:
-        """Inputs and outputs of one layer's keys and values."""
-        ...
-
-    def attend(self, w: StaticWriter, layer: int, q: str, k: str, v: str) -> str:
-        """Attention of ``(1, heads, tokens, head_dim)``, q scaled; the same shape, float32."""
-        ...
 
 
 class StaticWriter(DecoderWriter):
     """A decoder over a static cache being written.
 
     Args:
-        spec: shape of the model.
-        source: its weights.
-        graph: the graph being built.
+        source: the model's weights.
         linears: writes the linear layers.
-        products: casts, and the products of attention.
         ops: the lowering.
-        capacity: tokens that the cache holds.
-        cache_type: ONNX's number of the cache's element type.
+        cache: of keys and values.
     """
 
     def __init__(
         self,
-        spec: DecoderSpec,
         source: WeightSource,
-        graph: GraphBuilder,
         linears: Linears,
-        products: TypedProducts,
         ops: StaticOps,
-        capacity: int,
-        cache_type: int,
+        cache: StaticCache,
     ) -> None:
-        super().__init__(spec, source, PrecisionPlan(default="fp32"), graph, linears)
-        self.products = products
+        plan = PrecisionPlan(default="fp32")
+        super().__init__(cache.spec, source, plan, cache.graph, linears)
         self.ops = ops
-        self.capacity = capacity
-        self.cache_type = cache_type
+        self.cache = cache
 
     def norm(self, x: str, weight: str, place: str) -> str:
         """RMSNorm over the last axis, in float32."""
-        return self.ops.norm(self, x, weight, place)
+        return self.ops.norm(self.cache, x, weight, place)
 
     def skip_norm(self, residual: str, skip: str, name: str, place: str) -> tuple[str, str]:
         """RMSNorm of ``residual + skip``; returns the normed value and the sum."""
@@ -107,7 +69,7 @@ class StaticWriter(DecoderWriter):
             for part, name in zip(parts, "qkv", strict=True)
         )
         scaled = g.node("Mul", [q, self.scalar(spec.attention_scale)], f"{place}/scaled")
-        mixed = self.ops.attend(self, layer, scaled, k, v)
+        mixed = self.ops.attend(self.cache, layer, scaled, k, v)
         back = g.node("Transpose", [mixed], f"{place}/back", perm=[0, 2, 1, 3])
         flat = g.constant("shape.mixed", np.array([0, 0, spec.q_size], np.int64))
         return g.node("Reshape", [back, flat], f"{place}/back")
@@ -124,7 +86,7 @@ class StaticWriter(DecoderWriter):
         x = g.node("Transpose", [x], place, perm=[0, 2, 1, 3])
         if part == "v":
             return x
-        return self.ops.rotate(self, x, self._tables(layer), f"{place}/rotary")
+        return self.ops.rotate(self.cache, x, self._tables(layer), f"{place}/rotary")
 
     def _tables(self, layer: int) -> tuple[str, str]:
         if self.spec.mrope_section is not None:
@@ -146,11 +108,6 @@ class StaticWriter(DecoderWriter):
     def watch(self, name: str, residual: str, skip: str) -> None:
         """Nothing: an engine would have to keep it."""
 
-    def window(self, layer: int) -> int | None:
-        """Positions that the layer sees, or None for all of them."""
-        slides = self.spec.slides(layer) and not self.spec.prefix_attention
-        return self.spec.sliding_window if slides else None
-
 
 def write_static(w: StaticWriter, progress: Progress) -> None:
     """Declare what goes in and out, and write every node.
@@ -159,10 +116,14 @@ def write_static(w: StaticWriter, progress: Progress) -> None:
         ConfigError: a capacity over the sliding window of a model with prefix attention.
     """
     spec = w.spec
-    if spec.prefix_attention and spec.sliding_layers and w.capacity > (spec.sliding_window or 0):
+    if (
+        spec.prefix_attention
+        and spec.sliding_layers
+        and w.cache.capacity > (spec.sliding_window or 0)
+    ):
         raise ConfigError(
             f"a prompt that sees itself in both directions cannot be longer than the sliding "
-            f"window of {spec.sliding_window}, and the cache holds {w.capacity}"
+            f"window of {spec.sliding_window}, and the cache holds {w.cache.capacity}"
         )
     _declare(w)
     write_layers(w, w, progress)
@@ -180,12 +141,12 @@ def _declare(w: StaticWriter) -> None:
         shape = (spec.deepstack_levels, 1, "tokens", hidden)
         g.input("deepstack", "float32", shape, "added behind the first layers; 0 for text")
     g.output("logits", "float32", ("rows", spec.vocab_size), "before any sampling")
-    cache = (1, spec.num_kv_heads, w.capacity, spec.head_dim)
+    cache = (1, spec.num_kv_heads, w.cache.capacity, spec.head_dim)
     for layer in range(spec.num_layers):
         if spec.convolves(layer):
             declare_state(w, layer)
         else:
-            w.ops.declare_cache(w, layer, cache)
+            w.ops.declare_cache(w.cache, layer, cache)
 
 
 def _rope(w: StaticWriter) -> None:
@@ -196,6 +157,6 @@ def _rope(w: StaticWriter) -> None:
         return
     kinds = {spec.slides(i) and spec.local_rope_theta is not None for i in spec.attention_layers}
     for local in sorted(kinds):
-        tables = rope_tables(spec, w.capacity, local=local)
+        tables = rope_tables(spec, w.cache.capacity, local=local)
         for part, table in zip(("cos", "sin"), tables, strict=True):
             g.weight(f"{'rope.local' if local else 'rope'}.{part}", table)

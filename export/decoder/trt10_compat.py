@@ -15,7 +15,7 @@ import numpy as np
 
 from edgevlm.bundle.static_cache import TRT10_COMPAT, StaticLowering
 from edgevlm.export.decoder.masked_attention import Span, additive, masked_attention
-from edgevlm.export.decoder.static_decoder import CacheShape, StaticWriter
+from edgevlm.export.decoder.static_cache import CacheShape, StaticCache
 from edgevlm.export.targets.element_types import FLOAT
 
 OPSET, OPSET_INT4, IR_VERSION = 20, 21, 10
@@ -26,24 +26,24 @@ class Trt10Compat:
 
     lowering: StaticLowering = TRT10_COMPAT
 
-    def norm(self, w: StaticWriter, x: str, weight: str, place: str) -> str:
+    def norm(self, c: StaticCache, x: str, weight: str, place: str) -> str:
         """RMSNorm in primitive operators."""
-        g = w.graph
+        g = c.graph
         square = g.node("Mul", [x, x], f"{place}/square")
         axes = g.constant("norm.axes", np.array([-1], np.int64))
         mean = g.node("ReduceMean", [square, axes], place, keepdims=1)
-        total = g.node("Add", [mean, w.scalar(w.spec.norm_eps)], f"{place}/eps")
+        total = g.node("Add", [mean, c.scalar(c.spec.norm_eps)], f"{place}/eps")
         root = g.node("Sqrt", [total], place)
         scaled = g.node("Div", [x, root], place)
         return g.node("Mul", [scaled, weight], f"{place}/weight")
 
-    def rotate(self, w: StaticWriter, x: str, tables: tuple[str, str], place: str) -> str:
+    def rotate(self, c: StaticCache, x: str, tables: tuple[str, str], place: str) -> str:
         """Rotate half-split pairs.
 
         Source: RoFormer (Su et al., 2021), equation 34.
         """
-        g, half = w.graph, w.spec.head_dim // 2
-        cos, sin = (_rows(w, table) for table in tables)
+        g, half = c.graph, c.spec.head_dim // 2
+        cos, sin = (_rows(c, table) for table in tables)
         first, second = f"/{place}/first", f"/{place}/second"
         sizes = g.constant("split.halves", np.array([half, half], np.int64))
         g.node("Split", [x, sizes], place, outputs=[first, second], axis=-1)
@@ -56,56 +56,56 @@ class Trt10Compat:
         turned = [g.node("Sub", near, place), g.node("Add", far, place)]
         return g.node("Concat", turned, place, axis=-1)
 
-    def declare_cache(self, w: StaticWriter, layer: int, shape: CacheShape) -> None:
+    def declare_cache(self, c: StaticCache, layer: int, shape: CacheShape) -> None:
         """The past comes in; the new rows go out."""
-        dtype = "float32" if w.cache_type == FLOAT else "float16"
+        dtype = "float32" if c.kind == FLOAT else "float16"
         new = (shape[0], shape[1], "tokens", shape[3])
         for part in ("key", "value"):
-            w.graph.input(f"past_key_values.{layer}.{part}", dtype, shape, "left as it is")
-            w.graph.output(f"new.{layer}.{part}", dtype, new, "to be put behind the past")
+            c.graph.input(f"past_key_values.{layer}.{part}", dtype, shape, "left as it is")
+            c.graph.output(f"new.{layer}.{part}", dtype, new, "to be put behind the past")
 
-    def attend(self, w: StaticWriter, layer: int, q: str, k: str, v: str) -> str:
+    def attend(self, c: StaticCache, layer: int, q: str, k: str, v: str) -> str:
         """Look at the past and at the new rows."""
-        g, place = w.graph, f"layers.{layer}/attn"
+        g, place = c.graph, f"layers.{layer}/attn"
         new = []
         for part, rows in (("key", k), ("value", v)):
-            narrow = w.products.narrow(rows, f"{place}/{part}", w.cache_type)
+            narrow = c.products.narrow(rows, f"{place}/{part}", c.kind)
             name = f"new.{layer}.{part}"
             new.append(g.node("Identity", [narrow], f"{place}/{part}", outputs=[name]))
         past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
-        spans = [Span(past[0], past[1], w.capacity), Span(new[0], new[1], None)]
-        return masked_attention(w, q, spans, _mask(w, w.window(layer)), place)
+        spans = [Span(past[0], past[1], c.capacity), Span(new[0], new[1], None)]
+        return masked_attention(c, q, spans, _mask(c, c.window(layer)), place)
 
 
-def _rows(w: StaticWriter, table: str) -> str:
+def _rows(c: StaticCache, table: str) -> str:
     """The table's rows of this call, ``(1, 1, tokens, head_dim / 2)``."""
-    g, name = w.graph, f"/rows/{table}"
+    g, name = c.graph, f"/rows/{table}"
     if not g.has(name):
         axis = g.constant("rows.axis", np.array([1], np.int64))
         rows = table
-        if w.spec.mrope_section is None:
+        if c.spec.mrope_section is None:
             rows = g.node("Gather", [table, "positions"], f"rows/{table}", axis=0)
         g.node("Unsqueeze", [rows, axis], f"rows/{table}", outputs=[name])
     return name
 
 
-def _mask(w: StaticWriter, window: int | None) -> str:
+def _mask(c: StaticCache, window: int | None) -> str:
     """Added to the scores: ``(1, 1, group * tokens, capacity + tokens)``."""
-    g, name = w.graph, f"/mask/{window}"
+    g, name = c.graph, f"/mask/{window}"
     if g.has(name):
         return name
     place = name[1:]
     axes = {n: g.constant(f"mask.axes.{n}", np.array([1, n], np.int64)) for n in (2, 3)}
     rows = g.node("Unsqueeze", ["positions", axes[3]], f"{place}/rows")
     columns = g.node("Unsqueeze", ["positions", axes[2]], f"{place}/columns")
-    slots = g.constant("mask.slots", np.arange(w.capacity, dtype=np.int64)[None, None, None])
+    slots = g.constant("mask.slots", np.arange(c.capacity, dtype=np.int64)[None, None, None])
     ends = [g.constant(f"slice.at.{n}", np.array([n], np.int64)) for n in (0, 1)]
     axis = g.constant("slice.axis.rows", np.array([2], np.int64))
     first = g.node("Slice", [rows, *ends, axis], f"{place}/first")
     offsets = g.node("Sub", [rows, first], f"{place}/offsets")
     wide = g.node("Sub", [rows, offsets], f"{place}/wide")  # the first position, once a row
     past = g.node("Less", [slots, wide], f"{place}/past")
-    if w.spec.prefix_attention:
+    if c.spec.prefix_attention:
         limit = g.node("Unsqueeze", ["visible", axes[3]], f"{place}/visible")
         new = g.node("Less", [columns, limit], f"{place}/new")
     else:
@@ -120,5 +120,5 @@ def _mask(w: StaticWriter, window: int | None) -> str:
         past = g.node("And", [past, near[0]], f"{place}/past")
         new = g.node("And", [new, near[1]], f"{place}/new")
     seen = g.node("Concat", [past, new], f"{place}/seen", axis=-1)
-    made = additive(w, seen, place)
+    made = additive(c, seen, place)
     return g.node("Identity", [made], place, outputs=[name])

@@ -88,13 +88,22 @@ class DecoderWriter:
 
     def scalar(self, value: float) -> str:
         """A number in the graph's float type."""
-        return self.graph.constant(f"scalar.{value!r}", np.array(value, self.dtype))
+        return scalar(self.graph, value, self.dtype)
 
     def softcap(self, x: str, cap: float, place: str) -> str:
-        """``cap * tanh(x / cap)``.
+        """``cap * tanh(x / cap)``."""
+        return softcap(self.graph, x, self.scalar(cap), place)
 
-        Source: Gemma 2 (Gemma Team, 2024), section 2, "Logit soft-capping".
-        """
-        scaled = self.graph.node("Div", [x, self.scalar(cap)], place)
-        bent = self.graph.node("Tanh", [scaled], place)
-        return self.graph.node("Mul", [bent, self.scalar(cap)], place)
+
+def scalar(g: GraphBuilder, value: float, dtype: str) -> str:
+    """A number as a constant."""
+    return g.constant(f"scalar.{value!r}", np.array(value, dtype))
+
+
+def softcap(g: GraphBuilder, x: str, cap: str, place: str) -> str:
+    """``cap * tanh(x / cap)``.
+
+    Source: Gemma 2 (Gemma Team, 2024), section 2, "Logit soft-capping".
+    """
+    bent = g.node("Tanh", [g.node("Div", [x, cap], place)], place)
+    return g.node("Mul", [bent, cap], place)

@@ -17,7 +17,8 @@ from edgevlm.bundle.static_cache import (
 from edgevlm.errors import ExportError
 from edgevlm.export.decoder import onnx_std, ort_gqa, trt10_compat
 from edgevlm.export.decoder.onnx_std import OnnxStd
-from edgevlm.export.decoder.static_decoder import StaticOps, StaticWriter, write_static
+from edgevlm.export.decoder.static_cache import StaticCache, StaticOps
+from edgevlm.export.decoder.static_decoder import StaticWriter, write_static
 from edgevlm.export.decoder.trt10_compat import Trt10Compat
 from edgevlm.export.graph import DataFile, GraphBuilder
 from edgevlm.export.precision import PrecisionPlan
@@ -90,20 +91,24 @@ def lower_decoder(
     kind = PRODUCTS[target.precision]
     path = into / f"{NAME}.onnx"
     with DataFile(into / f"{NAME}.onnx.data") as data:
-        graph = GraphBuilder(NAME, data, *_versions(target))
+        graph = GraphBuilder(NAME, data, *versions(target))
         products = TypedProducts(graph, kind)
         linears = TypedLinears(graph, source, forms, products, target.matrix_bytes)
-        writer = StaticWriter(
-            spec, source, graph, linears, products, ops, layout.capacity, cache_type(kind)
+        cache = StaticCache(
+            spec=spec,
+            graph=graph,
+            products=products,
+            capacity=layout.capacity,
+            kind=cache_type(kind),
         )
-        write_static(writer, progress)
+        write_static(StaticWriter(source, linears, ops, cache), progress)
         graph.save(path)
     return TargetGraph(
         name=NAME,
         path=path,
         inputs=tuple(graph.inputs),
         outputs=tuple(graph.outputs),
-        aliases=_aliases(graph),
+        aliases=aliases_of(graph),
         ranges=_ranges(spec, layout.capacity),
         precision=_named(target.precision, forms),
         lowering=target.lowering,
@@ -111,7 +116,7 @@ def lower_decoder(
     )
 
 
-def _versions(target: DecoderTarget) -> tuple[int, int]:
+def versions(target: DecoderTarget) -> tuple[int, int]:
     """Operator set and file version."""
     if target.lowering == ONNX_STD:
         return onnx_std.OPSET, onnx_std.IR_VERSION
@@ -119,7 +124,8 @@ def _versions(target: DecoderTarget) -> tuple[int, int]:
     return trt10_compat.OPSET_INT4 if quantised else trt10_compat.OPSET, trt10_compat.IR_VERSION
 
 
-def _aliases(graph: GraphBuilder) -> dict[str, str]:
+def aliases_of(graph: GraphBuilder) -> dict[str, str]:
+    """Which outputs of a decoder share the buffer of an input."""
     outputs = [t.name for t in graph.outputs if t.name.startswith("present.")]
     return {name: f"past_key_values.{name.removeprefix('present.')}" for name in outputs}
 

@@ -45,7 +45,7 @@ def write_floats(g: GraphBuilder, name: str, value: Array, kind: int) -> str:
     elif cast.nbytes <= INLINE_BYTES:
         g.constant(name, cast)
     else:
-        segment = g.data.write(cast.view(np.uint16))
+        segment = g.data.write(cast.view(np.uint8))
         g.weight_at(name, segment, kind, cast.shape)
     return name
 

@@ -12,6 +12,8 @@ from edgevlm.export.progress import Progress, Report
 from edgevlm.export.targets.decoder import NAME, DecoderTarget, check_decoder, lower_decoder
 from edgevlm.export.targets.element_types import PRODUCTS
 from edgevlm.export.targets.forms import default_precision
+from edgevlm.export.targets.seq2seq import lower_seq2seq_decoder
+from edgevlm.export.targets.stored import lower_stored
 from edgevlm.export.targets.target_graph import TargetGraph
 
 __all__ = ["TargetGraph", "TargetPrecision", "relower"]
@@ -47,12 +49,21 @@ def relower(
     chosen = precision or default_precision(manifest.precision, lowering)
     if chosen not in PRODUCTS:
         raise ConfigError(f"--precision {chosen}: one of {', '.join(get_args(TargetPrecision))}")
-    steps = 0
+    others = [name for name in manifest.graphs if name != NAME]
+    steps = len(others)
     if manifest.decoder is not None:
-        steps = check_decoder(bundle).num_layers + 1
+        steps += check_decoder(bundle).num_layers + 1
+    elif NAME in manifest.graphs:
+        steps += 1
     progress = Progress(steps, report)
     found = {}
+    for name in others:
+        found[name] = lower_stored(bundle, name, lowering, chosen, into)
+        progress.step(name)
+    target = DecoderTarget(lowering=lowering, precision=chosen)
     if manifest.decoder is not None:
-        target = DecoderTarget(lowering=lowering, precision=chosen)
         found[NAME] = lower_decoder(bundle, target, into, progress)
+    elif NAME in manifest.graphs:
+        found[NAME] = lower_seq2seq_decoder(bundle, target, into)
+        progress.step(NAME)
     return found

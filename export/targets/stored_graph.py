@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.manifest import GraphEntry
-from edgevlm.errors import BundleCorrupt
+from edgevlm.errors import BundleCorrupt, ExportError
 from edgevlm.tensors import Array
 
 
@@ -37,6 +37,19 @@ class StoredGraph:
         self.nodes = list(model.graph.node)
         self.functions = sorted(f.name for f in model.functions)
         self._tensors = {t.name: t for t in model.graph.initializer}
+
+    def check_opset(self, oldest: int, newest: int) -> None:
+        """Refuse what cannot be copied node by node.
+
+        Raises:
+            ExportError: an operator set out of this range, or functions.
+        """
+        if self.functions or not oldest <= self.opset <= newest:
+            what = f"functions {self.functions}" if self.functions else f"operator set {self.opset}"
+            raise ExportError(
+                f"{self.entry.file} has {what}; graphs of the operator sets {oldest} to {newest} "
+                "without functions are rewritten: export the checkpoint itself"
+            )
 
     def has(self, name: str) -> bool:
         """True if there is a weight of this name."""

@@ -18,7 +18,7 @@ from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.targets.element_types import FLOAT, write_floats, write_int4
 from edgevlm.export.targets.forms import Forms, Steps, stack
-from edgevlm.tensors import Float32
+from edgevlm.tensors import Array, Float32
 
 MATRIX_BYTES = 256 << 20  # a larger head is two: its tactics ask for twice its size at once
 
@@ -48,9 +48,12 @@ class TypedProducts:
 
     def widen(self, x: str, place: str, kind: int | None = None) -> str:
         """A value of the products' type (or ``kind``) in float32."""
-        if (self.kind if kind is None else kind) == FLOAT:
+        given = self.kind if kind is None else kind
+        if given == FLOAT:
             return x
-        return self._graph.node("Cast", [x], f"{place}/widen", to=FLOAT)
+        wide = self._graph.node("Cast", [x], f"{place}/widen", to=FLOAT)
+        self._casts[wide, given] = x
+        return wide
 
     def product(self, a: str, b: str, place: str, kind: int | None = None) -> str:
         """``a @ b`` of two float32 values, in float32."""
@@ -62,6 +65,16 @@ class TypedProducts:
         """``x @ matrix``, the matrix in the products' type already."""
         y = self._graph.node("MatMul", [self.narrow(x, place), matrix], place)
         return self.widen(y, place)
+
+    def by_floats(self, x: str, matrix: Array, place: str, limit: int = MATRIX_BYTES) -> str:
+        """``x @ matrix`` of float32 ``(..., in, out)``; cut in columns where it is too large."""
+        width = 4 if self.kind == FLOAT else 2
+        parts = np.array_split(matrix, max(1, -(-matrix.size * width // limit)), axis=-1)
+        found = []
+        for part, at in zip(parts, _places(place, len(parts)), strict=True):
+            name = write_floats(self._graph, f"{_label(at)}.matrix", part, self.kind)
+            found.append(self.by_matrix(x, name, at))
+        return found[0] if len(found) == 1 else self._graph.node("Concat", found, place, axis=-1)
 
 
 class TypedLinears:

@@ -14,7 +14,8 @@ from edgevlm.runtime.model.growing_cache import GrowingDecoder
 from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.seq2seq import open_seq2seq
-from edgevlm.runtime.model.static_decoder import POSITIONS, StaticDecoder
+from edgevlm.runtime.model.static_cache import takes_positions
+from edgevlm.runtime.model.static_decoder import StaticDecoder
 from edgevlm.tensors import Array, Float32
 
 IN_PLACE = "ort-gqa"
@@ -77,8 +78,7 @@ def open_decoder(manifest: Manifest, graph: Graph, watch: tuple[str, ...] = ()) 
         )
     if lowering == GROWING:
         return GrowingDecoder(graph, layout, spec)
-    # An engine stands for the bundle's graph and was lowered otherwise: its inputs tell.
-    if any(t.name == POSITIONS for t in graph.inputs):
+    if takes_positions(graph):
         return StaticDecoder(graph, layout, spec)
     return CachedDecoder(graph, layout, spec, watch)
 

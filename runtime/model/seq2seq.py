@@ -11,6 +11,7 @@ from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.backends.base import Backend, Graph
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.rows import Rows
+from edgevlm.runtime.model.static_cache import PARTS, StaticCache, takes_positions
 from edgevlm.tensors import Array, Float32
 
 ENCODED = "encoded"
@@ -47,13 +48,10 @@ class Seq2SeqDecoder:
         self._spec = spec
         self._start = start
         self._watch = watch
-        self._state = decoder.bind(
-            {
-                f"present.{i}.{part}": f"past_key_values.{i}.{part}"
-                for i in range(layout.layers)
-                for part in ("key", "value")
-            }
-        )
+        names = [f"{i}.{part}" for i in range(layout.layers) for part in PARTS]
+        self._own = StaticCache(decoder, names) if takes_positions(decoder) else None
+        pairs = {f"present.{name}": f"past_key_values.{name}" for name in names}
+        self._state = decoder.bind(pairs if self._own is None else self._own.pairs)
 
     def room(self, rows: int) -> int:
         """Positions that are left behind a prompt of so many rows: all but the start token's.
@@ -115,14 +113,15 @@ class Seq2SeqDecoder:
                 f"{self.length + count} tokens do not fit the decoder's {self.capacity}: export "
                 "with a larger --max-context"
             )
-        self.length += count
-        feeds: dict[str, Array] = {
-            "inputs_embeds": embeds[None],
-            "seqlens_k": np.array([self.length - 1], np.int32),
-            "total_sequence_length": np.array(self.length, np.int32),
-            **cross,
-        }
+        feeds: dict[str, Array] = {"inputs_embeds": embeds[None], **cross}
         shapes: dict[str, tuple[int, ...]] = {"logits": (count, spec.vocab_size)}
+        begun = self.length
+        self.length += count
+        if self._own is not None:
+            self._own.run(self._state, begun, count, feeds, shapes)
+            return np.asarray(self._state.output("logits"), np.float32)
+        feeds["seqlens_k"] = np.array([self.length - 1], np.int32)
+        feeds["total_sequence_length"] = np.array(self.length, np.int32)
         shapes |= {name: (1, count, spec.hidden_size) for name in self._watch}
         self._state.run(feeds, shapes)
         return np.asarray(self._state.output("logits"), np.float32)
@@ -131,7 +130,8 @@ class Seq2SeqDecoder:
     def watched(self) -> dict[str, Array]:
         """The watched outputs of the last call, one row a position, by name."""
         width = self._spec.hidden_size
-        return {name: self._state.output(name).reshape(-1, width) for name in self._watch}
+        watch = () if self._own is not None else self._watch  # graphs for engines have none
+        return {name: self._state.output(name).reshape(-1, width) for name in watch}
 
     def close(self) -> None:
         """Release the cache and the encoder; may be called twice."""

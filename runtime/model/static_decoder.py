@@ -1,4 +1,4 @@
-"""A decoder graph for TensorRT and its KV cache: positions go in, the mask is made inside."""
+"""A decoder whose graph was lowered for TensorRT: append rows, get logits, go back."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from edgevlm.runtime.model.conv_state import ConvState
 from edgevlm.runtime.model.kv_cache import CHUNK
 from edgevlm.runtime.model.rope import RopeSlots
 from edgevlm.runtime.model.rows import Rows
+from edgevlm.runtime.model.static_cache import PARTS, StaticCache
 from edgevlm.tensors import Array, Float32
-
-POSITIONS = "positions"
-PARTS = ("key", "value")
 
 
 def calls(count: int, logits: int) -> Iterator[tuple[int, int, int]]:
@@ -40,8 +38,7 @@ def calls(count: int, logits: int) -> Iterator[tuple[int, int, int]]:
 class StaticDecoder:
     """A decoder of the lowerings ``onnx-std`` and ``trt10-compat``.
 
-    The first updates its cache in place. The second gives the new keys and values, which are
-    copied into the cache behind every call. Going back costs nothing: a row sees no slot behind
+    Going back costs nothing: a row sees no slot behind
     its own position. A decoder with short convolutions goes back to marked positions only.
 
     Args:
@@ -55,22 +52,10 @@ class StaticDecoder:
         self.length = 0
         self._spec = spec
         self._conv = None if layout.conv is None else ConvState(layout.conv)
-        pairs = {} if self._conv is None else dict(self._conv.pairs)
         names = [f"{i}.{part}" for i in layout.attention_layers for part in PARTS]
-        given = {t.name for t in graph.outputs}
-        in_place = f"present.{names[0]}" in given
-        if in_place:
-            pairs |= {f"present.{name}": f"past_key_values.{name}" for name in names}
-        self._new = {} if in_place else {f"new.{name}": f"past_key_values.{name}" for name in names}
-        self._state = graph.bind(pairs)
-        self._rows = {t.name: t.shape for t in graph.outputs if t.name in self._new}
-        # What the first call begins with, where the graph does not own its cache.
-        pasts = set(self._new.values())
-        self._empty: dict[str, Array] = {
-            t.name: np.zeros([d for d in t.shape if isinstance(d, int)], t.dtype)
-            for t in graph.inputs
-            if t.name in pasts
-        }
+        self._cache = StaticCache(graph, names)
+        conv = {} if self._conv is None else self._conv.pairs
+        self._state = graph.bind({**self._cache.pairs, **conv})
         self._slots = None if spec.mrope_section is None else RopeSlots(spec, layout.capacity)
 
     def room(self, rows: int) -> int:
@@ -132,7 +117,6 @@ class StaticDecoder:
         first = count - max(logits, 1)
         feeds: dict[str, Array] = {
             "inputs_embeds": rows.embeds[None],
-            POSITIONS: np.arange(begun, stop, dtype=np.int64)[None],
             "logit_rows": np.arange(first, count, dtype=np.int64),
         }
         if spec.prefix_attention:
@@ -147,16 +131,8 @@ class StaticDecoder:
             feeds["deepstack"] = features[:, None]
         if self._conv is not None:
             feeds |= self._conv.feeds()
-        feeds |= self._empty
-        shapes: dict[str, tuple[int, ...]] = {"logits": (count - first, spec.vocab_size)}
-        shapes |= {
-            name: tuple(d if isinstance(d, int) else count for d in shape)
-            for name, shape in self._rows.items()
-        }
-        self._state.run(feeds, shapes)
-        self._empty = {}
-        if self._new:
-            self._state.store(self._new, begun)
+        shapes = {"logits": (count - first, spec.vocab_size)}
+        self._cache.run(self._state, begun, count, feeds, shapes)
         self.length = stop
         return np.asarray(self._state.output("logits"), np.float32)
 
