@@ -19,7 +19,7 @@ from edgevlm.export.model_parts import ModelParts
 from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 from edgevlm.export.quantize import QuantBlocks
-from edgevlm.export.staging import INT4_EXCEPTIONS
+from edgevlm.export.settings import INT4_EXCEPTIONS
 from edgevlm.tensors import Float32
 
 CAPACITY = 48
