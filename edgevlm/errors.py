@@ -20,6 +20,7 @@
     │   │   └── SourceUnauthorized   it wants other credentials
     │   └── SourceStalled            it stopped delivering
     ├── SinkError                    events do not reach where they should go
+    ├── PackError                    an archive for a board cannot be made
     └── ExportError                  checkpoint to bundle
         ├── CheckpointError          missing, damaged or unknown weights
         ├── ParityError              the bundle does not agree with its source
@@ -103,6 +104,10 @@ class SourceStalled(SourceError):
 
 class SinkError(EdgeVLMError):
     """A sink cannot be opened, or cannot deliver events."""
+
+
+class PackError(EdgeVLMError):
+    """An archive for a board cannot be made."""
 
 
 class ExportError(EdgeVLMError):

@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "model": {"ground", "backends"},
     "stream": {"ground", "backends", "model"},
     "device": {"ground", "backends", "model", "stream"},
-    "cli": {"ground", "export", "backends", "model", "stream", "device", "package"},
+    "pack": {"ground"},
+    "cli": {"ground", "export", "pack", "backends", "model", "stream", "device", "package"},
     "main": {"cli"},
     "package": set(),  # edgevlm/__init__.py re-exports lazily and is exempt
 }
@@ -73,7 +74,7 @@ def room_of(module: str) -> str:
         return "ground"
     if parts[1] == "__main__":
         return "main"
-    if parts[1] in ("cli", "export"):
+    if parts[1] in ("cli", "export", "pack"):
         return parts[1]
     if parts[1] == "runtime" and len(parts) == 2:
         return "ground"  # the empty package above the four floors

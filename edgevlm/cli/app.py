@@ -18,6 +18,7 @@ from edgevlm.cli import (
     export,
     inspect,
     list_,
+    pack,
     run,
     verify,
 )
@@ -41,6 +42,7 @@ app.command("run")(run.command)
 app.command("events")(events.command)
 app.command("bench")(bench.command)
 app.command("list")(list_.command)
+app.command("pack")(pack.command)
 app.command("doctor")(doctor.command)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
@@ -58,10 +56,11 @@ def command(
     """Export SOURCE to a bundle and print its parity certificate."""
     from edgevlm.cli.console import progress, to_stderr, write_json
     from edgevlm.cli.parity_table import parity_table, repairs
+    from edgevlm.cli.terminate import end_by_exception
     from edgevlm.export.model_parts import ExportOptions
     from edgevlm.export.pipeline import export
 
-    signal.signal(signal.SIGTERM, _terminate)
+    end_by_exception()
     options = ExportOptions(
         precision=precision,
         tokens=tokens,
@@ -95,8 +94,3 @@ def command(
                 "repairs": notes,
             }
         )
-
-
-def _terminate(number: int, _frame: object) -> None:
-    """End by an exception, so that what is half-written gets removed on the way out."""
-    sys.exit(128 + number)

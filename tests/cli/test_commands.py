@@ -70,7 +70,7 @@ def test_an_unknown_verb_exits_2_in_a_real_process(edgevlm: Run):
 
 
 STREAM = ["run", "--bundle", "b", "--ask", "q", "--source"]
-VERBS = ["export", "inspect", "verify", "ask", "run", "bench", "list", "doctor"]
+VERBS = ["export", "inspect", "verify", "ask", "run", "events", "bench", "list", "pack", "doctor"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

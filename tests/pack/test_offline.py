@@ -1,0 +1,74 @@
+"""From a bundle to an answer on a machine without a network, with the registry's real wheels."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgevlm.bundle import Bundle
+from edgevlm.pack.board import Board
+from edgevlm.pack.own_wheel import own_wheel
+from edgevlm.pack.pack import pack
+
+pytestmark = pytest.mark.slow
+
+# Whoever asks a network, asks a port where nobody listens.
+NOWHERE = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "all_proxy")}
+
+
+def names(archive: Path) -> list[str]:
+    with tarfile.open(archive) as opened:
+        return [name.rpartition("/")[2] for name in opened.getnames() if "/wheels/" in name]
+
+
+def test_the_same_sources_make_the_same_wheel(built: Path, tmp_path: Path):
+    assert own_wheel(tmp_path).read_bytes() == built.read_bytes()
+
+
+def test_installed_from_the_archive_it_answers_without_a_network(
+    nano: Bundle, photograph: Callable[[str], Path], tmp_path: Path
+):
+    pack(nano.root, tmp_path / "here.tar", Board.here())
+    with tarfile.open(tmp_path / "here.tar") as opened:
+        opened.extractall(tmp_path, filter="data")
+    top, venv = tmp_path / "edgevlm-nano", tmp_path / "venv"
+    alone = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHON": sys.executable, **NOWHERE}
+    subprocess.run(["sh", top / "install.sh", venv], env=alone, check=True, timeout=250)
+
+    asked = [venv / "bin/edgevlm", "ask", top / "bundle", photograph("coffee.png"),
+             "What is in the picture?"]  # fmt: skip
+    done = subprocess.run(
+        asked, env=alone, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=100
+    )
+    assert "espresso" in done.stdout
+    installed = {p.name.split("-")[0].lower() for p in venv.rglob("*.dist-info")}
+    assert "edgevlm" in installed
+    assert not {"torch", "transformers", "onnx"} & installed
+    verified = [venv / "bin/edgevlm", "verify", top / "bundle"]
+    subprocess.run(verified, env=alone, check=True, capture_output=True, timeout=100)
+
+
+@pytest.mark.parametrize(("python", "tag"), [("3.10", "cp310"), ("3.12", "cp312")])
+def test_a_jetsons_wheels_are_found_from_here(nano: Bundle, tmp_path: Path, python: str, tag: str):
+    archive = tmp_path / "board.tar"
+    pack(nano.root, archive, Board(python, "aarch64"))
+    wheels = names(archive)
+    for name in wheels:
+        interpreter, abi, where = name.removesuffix(".whl").rsplit("-", 3)[1:]
+        assert (where == "any") != ("aarch64" in where), name
+        assert "x86_64" not in where
+        assert (interpreter, abi) == (tag, tag) or abi in ("abi3", "none"), name
+        glibc = [int(n) for n in re.findall(r"manylinux_2_(\d+)_", where)]
+        assert not glibc or min(glibc) <= 35, name  # Ubuntu 22.04
+    found = {name.split("-")[0] for name in wheels}
+    assert {"edgevlm", "onnxruntime", "numpy", "av", "opencv_python_headless", "pip"} <= found
+    assert not {"torch", "transformers", "onnx"} & found
+    assert ("exceptiongroup" in found) == (python == "3.10")  # a marker that pip evaluates here
+    assert os.path.getsize(archive) < 400e6  # noqa: PTH202
