@@ -110,6 +110,23 @@ SINKS = Registry(
             "edgevlm.runtime.stream.sinks.sqlite:SqliteSink",
             "sqlite:PATH?days=30&megabytes=1000, the event store: `edgevlm events` reads it",
         ),
+        "http": Entry(
+            "edgevlm.runtime.stream.sinks.webhook:WebhookSink", "as https:, without encryption"
+        ),
+        "https": Entry(
+            "edgevlm.runtime.stream.sinks.webhook:WebhookSink",
+            "https://HOST/PATH#secret_env=NAME, a signed POST an event",
+        ),
+        "mqtt": Entry(
+            "edgevlm.runtime.stream.sinks.mqtt:MqttSink",
+            "as mqtts:, without encryption",
+            "paho-mqtt (extra: mqtt)",
+        ),
+        "mqtts": Entry(
+            "edgevlm.runtime.stream.sinks.mqtt:MqttSink",
+            "mqtts://USER@HOST/TOPIC#password_env=NAME, an MQTT 5 broker",
+            "paho-mqtt (extra: mqtt)",
+        ),
     },
 )
 

@@ -176,3 +176,35 @@ class Asked(Generic[T]):
         if self._error is not None:
             raise self._error
         return True
+
+
+class Background:
+    """Work that goes on beside the stream until it is told to stop.
+
+    Args:
+        name: of the thread.
+        work: called once with a wait: it blocks for up to so many seconds, or until ``nudge``, and
+            says False when the work is to end.
+    """
+
+    def __init__(self, name: str, work: Callable[[Callable[[float], bool]], None]) -> None:
+        self._nudged = threading.Event()
+        self._ending = False
+        self._thread = threading.Thread(target=work, args=(self._wait,), name=name, daemon=True)
+        self._thread.start()
+
+    def _wait(self, seconds: float) -> bool:
+        self._nudged.wait(seconds)
+        self._nudged.clear()
+        return not self._ending
+
+    def nudge(self) -> None:
+        """Let the work look again."""
+        self._nudged.set()
+
+    def end(self, timeout_s: float) -> bool:
+        """Tell the work to end and wait for it; False if it has not by then."""
+        self._ending = True
+        self._nudged.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
