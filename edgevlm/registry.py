@@ -70,6 +70,21 @@ BACKENDS = Registry(
             "ONNX Runtime, CPU provider",
             "onnxruntime (extra: cpu)",
         ),
+        "ort-cuda": Entry(
+            "edgevlm.runtime.backends.ort_cuda:OrtCudaBackend",
+            "ONNX Runtime on an NVIDIA GPU, for fp16 bundles",
+            "onnxruntime-gpu (extra: cuda), NVIDIA driver",
+        ),
+        "ort-trt": Entry(
+            "edgevlm.runtime.backends.ort_trt:OrtTrtBackend",
+            "TensorRT through ONNX Runtime (edgevlm build --target ort-trt)",
+            "onnxruntime-gpu (extra: cuda), TensorRT 10, NVIDIA driver",
+        ),
+        "ort-trt-rtx": Entry(
+            "edgevlm.runtime.backends.ort_trt_rtx:OrtTrtRtxBackend",
+            "TensorRT-RTX through its ONNX Runtime plug-in, for fp16 bundles",
+            "onnxruntime, plug-in (extra: trt-rtx), NVIDIA driver",
+        ),
     },
 )
 

@@ -24,8 +24,25 @@ def command(
         "sources": registry.SOURCES,
         "sinks": registry.SINKS,
     }[kind].known()
+    found = [{"name": n, "summary": e.summary, "needs": e.needs} for n, e in known.items()]
+    columns = ["name", "what", "needs"]
+    if kind == "backends":
+        columns.append("here")
+        for row in found:
+            row["here"] = _here(row["name"])
     if as_json:
-        write_json([{"name": n, "summary": e.summary, "needs": e.needs} for n, e in known.items()])
+        write_json(found)
         return
-    rows = [[n, e.summary, e.needs] for n, e in known.items()]
-    to_stdout().print(table(("name", "what", "needs"), rows))
+    to_stdout().print(table(columns, [list(row.values()) for row in found]))
+
+
+def _here(backend: str) -> str:
+    """``yes``, or why it cannot be used on this machine."""
+    from edgevlm.errors import BackendUnavailable
+    from edgevlm.runtime.model.load import open_backend
+
+    try:
+        open_backend(backend)
+    except BackendUnavailable as exc:
+        return str(exc)
+    return "yes"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from edgevlm.bundle import Bundle
 from edgevlm.tensors import Array, TensorSpec
 
 
@@ -18,10 +19,14 @@ class EngineOptions:
         threads: intra-op threads; 0 leaves the choice to the engine (physical cores).
         spin: let idle workers spin between operators. Faster alone on the machine, slower when
             a camera or another process shares the cores.
+        cpu_fallback: let the CPU compute what a GPU provider of ONNX Runtime has no kernels for.
+        trust_engines: load compiled engines that this device did not make.
     """
 
     threads: int = 0
     spin: bool = True
+    cpu_fallback: bool = False
+    trust_engines: bool = False
 
 
 class StatefulGraph(Protocol):
@@ -93,11 +98,25 @@ class Backend(Protocol):
         """The registry name, as events report it."""
         ...
 
+    def select(self, bundle: Bundle) -> Bundle:
+        """The bundle with the graphs that this backend runs: its own, or engines made of them.
+
+        What comes back says of its graphs and its cache what is to be loaded; its ``id`` means
+        nothing.
+
+        Raises:
+            BackendUnavailable: the bundle has no engine for this backend; says how to build it.
+            EngineMismatch: it has one of another device, version or bundle; names the field.
+            EngineUntrusted: it has one that this device did not make.
+            BundleCorrupt: an engine's file is not the one of the manifest.
+        """
+        ...
+
     def load(self, graph: Path, *, burst: bool = False) -> Graph:
-        """Load an ONNX graph.
+        """Load a graph.
 
         Args:
-            graph: the ``.onnx`` file.
+            graph: the file of one of the graphs of a bundle that ``select`` gave.
             burst: runs follow each other closely, as decode steps do: workers may spin from one
                 to the next. Otherwise they stop with the run, and leave the cores to others.
 

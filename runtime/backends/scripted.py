@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgevlm.bundle import Manifest
+from edgevlm.bundle import Bundle, Manifest
 from edgevlm.bundle.manifest import GraphEntry
 from edgevlm.errors import BackendError
 from edgevlm.runtime.backends.base import Graph, StatefulGraph
@@ -48,6 +48,10 @@ class ScriptedBackend:
     def versions(self) -> dict[str, str]:
         """Nothing is behind it."""
         return {}
+
+    def select(self, bundle: Bundle) -> Bundle:
+        """The bundle as it is."""
+        return bundle
 
     def load(self, graph: Path, *, burst: bool = False) -> Graph:  # noqa: ARG002 - nothing spins
         """Stand for the graph of this file name.

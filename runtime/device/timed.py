@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgevlm.bundle import Bundle
 from edgevlm.runtime.backends.base import Backend, Graph, StatefulGraph
 from edgevlm.tensors import Array, TensorSpec
 
@@ -25,6 +26,10 @@ class TimedBackend:
     def versions(self) -> dict[str, str]:
         """Those of the wrapped backend."""
         return self._backend.versions()
+
+    def select(self, bundle: Bundle) -> Bundle:
+        """As the wrapped backend selects."""
+        return self._backend.select(bundle)
 
     def load(self, graph: Path, *, burst: bool = False) -> Graph:
         """Load on the wrapped backend."""

@@ -44,6 +44,7 @@ def certify(bundle: Bundle, backend: Backend) -> BackendParity:
         BundleCorrupt: the probe is missing or damaged.
         BackendError: a graph does not run.
     """
+    bundle = backend.select(bundle)
     found = _certify(bundle, backend)
     halves = any(graph.precision == "fp16" for graph in bundle.manifest.graphs.values())
     if halves and found.status == "measured" and backend.name in EMULATES_HALF:

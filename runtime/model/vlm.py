@@ -37,9 +37,10 @@ class Vlm:
         self._lock = threading.Lock()
         self._closed = False
         speaks = "decoder" in bundle.manifest.graphs
-        self._inference = Inference(bundle, backend) if speaks else None
+        graphs = backend.select(bundle)
+        self._inference = Inference(graphs, backend) if speaks else None
         shared = self._inference.vision if self._inference else None
-        self._perception = Perception(bundle, backend, shared)
+        self._perception = Perception(graphs, backend, shared)
 
     def ask(
         self,

@@ -1,0 +1,239 @@
+"""Graphs of ONNX Runtime whose state stays where the provider works, through IOBinding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgevlm.errors import BackendError, ContractError
+from edgevlm.tensors import Array, TensorSpec
+
+Shape = tuple[int, ...]
+Signature = tuple[tuple[str, Shape], ...]
+NO_GRAPH = "-1"  # gpu_graph_id of a run that is neither captured nor replayed
+
+
+class Slot(Protocol):
+    """One bound tensor."""
+
+    value: Any
+    shape: Shape
+
+    def write(self, value: Array) -> None:
+        """Copy a host array in."""
+        ...
+
+    def read(self) -> Array:
+        """Its content on the host, valid until the next run."""
+        ...
+
+
+class HostSlot:
+    """A numpy array and the OrtValue over the same memory."""
+
+    def __init__(self, ort: Any, shape: Shape, dtype: str) -> None:
+        self.shape = shape
+        self._array: Array = np.zeros(shape, dtype)
+        self.value = ort.OrtValue.ortvalue_from_numpy(self._array)
+
+    def write(self, value: Array) -> None:
+        """Copy a host array in."""
+        self._array[...] = value
+
+    def read(self) -> Array:
+        """The array itself."""
+        return self._array
+
+
+class DeviceSlot:
+    """An OrtValue in a device's memory, which begins with zeros."""
+
+    def __init__(self, place: Place, shape: Shape, dtype: str) -> None:
+        self.shape = shape
+        self._dtype = np.dtype(dtype)
+        self.value = place.ort.OrtValue.ortvalue_from_shape_and_type(
+            shape, self._dtype.type, **place.where()
+        )
+        self.write(np.zeros(shape, self._dtype))
+
+    def write(self, value: Array) -> None:
+        """Copy a host array in."""
+        self.value.update_inplace(np.ascontiguousarray(value, self._dtype))
+
+    def read(self) -> Array:
+        """A copy on the host."""
+        found: Array = self.value.numpy()
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a provider wants its tensors.
+
+    Args:
+        ort: the module ``onnxruntime``.
+        device: ONNX Runtime's name of the device.
+        index: of the device.
+        shared: its memory is the host's, and numpy arrays are bound as they are.
+        memory: of a plug-in provider's device, in place of ``device``.
+        captures: CUDA graphs are on: every run says which one it is.
+    """
+
+    ort: Any
+    device: str = "cpu"
+    index: int = 0
+    shared: bool = False
+    memory: Any = None
+    captures: bool = False
+
+    def where(self) -> dict[str, Any]:
+        """As ``OrtValue.ortvalue_from_shape_and_type`` takes it."""
+        if self.memory is not None:
+            return {"memory_info": self.memory}
+        return {"device_type": self.device, "device_id": self.index}
+
+    def slot(self, shape: Shape, dtype: str, *, host: bool) -> Slot:
+        """A tensor of zeros."""
+        if host or self.shared:
+            return HostSlot(self.ort, shape, dtype)
+        return DeviceSlot(self, shape, dtype)
+
+
+class OrtStateful:
+    """In-place state: every buffer is bound once per input shape.
+
+    A call whose shapes equal the last one's (a decode step) only copies its small inputs and
+    runs; nothing is bound or allocated. With CUDA graphs such a call gets buffers of its own,
+    which keep their addresses: ONNX Runtime captures the first and replays the others.
+
+    Args:
+        session: an ``InferenceSession``.
+        inputs: of the graph.
+        outputs: of the graph.
+        state: output -> input whose buffer it shares.
+        place: where buffers go.
+        on_host: inputs that the provider reads from host memory.
+
+    Raises:
+        ContractError: a state without a fixed size.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        state: Mapping[str, str],
+        place: Place,
+        on_host: frozenset[str] = frozenset(),
+    ) -> None:
+        self._session = session
+        self._place = place
+        self._on_host = on_host
+        self._in = {s.name: s for s in inputs}
+        self._out = {s.name: s for s in outputs}
+        self._state: dict[str, Slot] = {}
+        self._pairs = dict(state)
+        for output, source in state.items():
+            spec = self._in[source]
+            shape = tuple(d for d in spec.shape if isinstance(d, int))
+            if len(shape) != len(spec.shape):
+                raise ContractError(f"state {source!r} has free dimensions: {spec.shape}")
+            self._state[source] = self._state[output] = place.slot(shape, spec.dtype, host=False)
+        self._loose = self._bound(NO_GRAPH)
+        self._steps: dict[Signature, _Bound] = {}
+        self._bound_now = self._loose
+        self._last: Signature | None = None
+
+    def _bound(self, graph: str) -> _Bound:
+        binding = self._session.io_binding()
+        for output, source in self._pairs.items():
+            binding.bind_ortvalue_input(source, self._state[source].value)
+            binding.bind_ortvalue_output(output, self._state[output].value)
+        options = None
+        if self._place.captures:
+            options = self._place.ort.RunOptions()
+            options.add_run_config_entry("gpu_graph_id", graph)
+        return _Bound(binding, options, {})
+
+    def run(self, feeds: Mapping[str, Array], shapes: Mapping[str, Shape]) -> None:
+        """Run once; see ``StatefulGraph``."""
+        bound = self._bound_now = self._for(feeds, shapes)
+        for name, value in feeds.items():
+            if name in self._state:
+                self._state[name].write(value)
+                continue
+            host = name in self._on_host
+            slot = self._slot(bound, name, value.shape, source=True, host=host)
+            slot.write(value)
+            if host:  # the provider may have taken its copy when it was bound
+                bound.binding.bind_ortvalue_input(name, slot.value)
+        for name, shape in shapes.items():
+            self._slot(bound, name, shape, source=False, host=False)
+        try:
+            self._session.run_with_iobinding(bound.binding, bound.options)
+        except Exception as exc:
+            raise BackendError(f"ONNX Runtime failed: {exc}") from exc
+
+    def _for(self, feeds: Mapping[str, Array], shapes: Mapping[str, Shape]) -> _Bound:
+        if not self._place.captures:
+            return self._loose
+        signature = (*((n, v.shape) for n, v in feeds.items()), *shapes.items())
+        repeated, self._last = signature == self._last, signature
+        if signature not in self._steps:
+            if not repeated:
+                return self._loose
+            step = self._bound(str(len(self._steps) + 1))
+            # What was left out of the feeds keeps its value: take the loose buffers along.
+            step.slots.update(
+                {n: s for n, s in self._loose.slots.items() if n in self._in and n not in feeds}
+            )
+            for name, slot in step.slots.items():
+                step.binding.bind_ortvalue_input(name, slot.value)
+            self._steps[signature] = step
+        return self._steps[signature]
+
+    def _slot(self, bound: _Bound, name: str, shape: Shape, *, source: bool, host: bool) -> Slot:
+        slot = bound.slots.get(name)
+        if slot is None or slot.shape != shape:
+            dtype = (self._in if source else self._out)[name].dtype
+            slot = bound.slots[name] = self._place.slot(shape, dtype, host=host)
+            if source:
+                bound.binding.bind_ortvalue_input(name, slot.value)
+            else:
+                bound.binding.bind_ortvalue_output(name, slot.value)
+        return slot
+
+    def output(self, name: str) -> Array:
+        """The last value of an output."""
+        return (self._state.get(name) or self._bound_now.slots[name]).read()
+
+    def store(self, rows: Mapping[str, str], at: int) -> None:
+        """Copy outputs into inputs; see ``StatefulGraph``. On a device this goes by the host."""
+        for output, source in rows.items():
+            new = self.output(output)
+            for bound in (self._loose, *self._steps.values()):
+                if (slot := bound.slots.get(source)) is not None:
+                    whole = slot.read()
+                    whole[..., at : at + new.shape[-2], :] = new
+                    if isinstance(slot, DeviceSlot):
+                        slot.write(whole)
+
+    def close(self) -> None:
+        """Release buffers and session; may be called twice."""
+        self._session = None
+        self._state.clear()
+        self._steps.clear()
+        self._loose = self._bound_now = _Bound(None, None, {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A binding, what its runs are called with, and the buffers that it owns."""
+
+    binding: Any
+    options: Any
+    slots: dict[str, Slot]
