@@ -68,13 +68,17 @@ class EngineSection(_Section):
     """What runs the graphs.
 
     ``spin`` None: workers spin unless the source is live. ``verify``: which files of the bundle
-    are hashed before it is used, ``once`` those that were not hashed before.
+    are hashed before it is used, ``once`` those that were not hashed before. ``cpu_fallback``: the
+    CPU computes what a GPU provider of ONNX Runtime has no kernels for. ``trust_engines``: load
+    engines that this device did not make.
     """
 
     backend: str = "ort-cpu"
     threads: int = Field(default=0, ge=0)
     spin: bool | None = None
     verify: Literal["always", "once", "size"] = "once"
+    cpu_fallback: bool = False
+    trust_engines: bool = False
 
 
 class RunConfig(_Section):

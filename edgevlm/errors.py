@@ -13,6 +13,7 @@
     │   └── BundleExists             the target is already there
     ├── BackendError                 an engine refused or failed
     │   ├── BackendUnavailable       what was asked for is not installed here
+    │   ├── GraphRefused             a graph that this backend does not take
     │   ├── EngineMismatch           compiled for another device, version or bundle, or damaged
     │   └── EngineUntrusted          made elsewhere, and nobody vouches for it
     ├── SourceError                  a camera, file or stream
@@ -76,6 +77,10 @@ class BackendError(EdgeVLMError):
 
 class BackendUnavailable(BackendError):
     """The engine or provider that was asked for is not on this machine."""
+
+
+class GraphRefused(BackendError):
+    """A backend that is here does not take a graph: damaged, or operators that it lacks."""
 
 
 class EngineMismatch(BackendError):

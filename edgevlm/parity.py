@@ -101,12 +101,15 @@ class BackendParity(_Record):
     """The certificate of one backend.
 
     ``emulated``: fp16 weights computed in float32, because the backend lacks fp16 kernels.
-    ``compiled``: an engine that was built and not run. ``absent``: not on this machine. ``not
+    ``compiled``: an engine that was built and not run. ``absent``: not on this machine, or
+    without engines. ``refused``: here, and it takes other graphs or engines than these. ``not
     compared``: the graphs run, and there was no source model to hold them against.
     """
 
     backend: str
-    status: Literal["measured", "emulated", "compiled, not run", "absent", "not compared"]
+    status: Literal[
+        "measured", "emulated", "compiled, not run", "absent", "refused", "not compared"
+    ]
     stages: tuple[StageParity, ...] = ()
     logits: LogitParity | None = None
     greedy: GreedyParity | None = None

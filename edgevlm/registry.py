@@ -80,6 +80,16 @@ BACKENDS = Registry(
             "TensorRT through ONNX Runtime (edgevlm build --target ort-trt)",
             "onnxruntime-gpu (extra: cuda), TensorRT 10, NVIDIA driver",
         ),
+        "trt": Entry(
+            "edgevlm.runtime.backends.trt:TrtBackend",
+            "TensorRT engines (edgevlm build --target trt)",
+            "TensorRT 10.3 or later (JetPack's own), NVIDIA driver",
+        ),
+        "trt-rtx": Entry(
+            "edgevlm.runtime.backends.trt_rtx:TrtRtxBackend",
+            "TensorRT-RTX engines (edgevlm build --target trt-rtx:sm86)",
+            "tensorrt-rtx and cuda-bindings (extra: trt-rtx), NVIDIA driver",
+        ),
         "ort-trt-rtx": Entry(
             "edgevlm.runtime.backends.ort_trt_rtx:OrtTrtRtxBackend",
             "TensorRT-RTX through its ONNX Runtime plug-in, for fp16 bundles",

@@ -44,6 +44,11 @@ class TensorSpec:
             if dim == "" or (isinstance(dim, int) and dim < 0):
                 raise ContractError(f"{self.name!r}: bad dimension {dim!r} in {self.shape}")
 
+    @property
+    def fixed(self) -> bool:
+        """No dimension is free."""
+        return all(isinstance(dim, int) for dim in self.shape)
+
     def check(self, value: Array) -> None:
         """Raise ContractError unless ``value`` has this dtype, rank and fixed dimensions."""
         fits = value.ndim == len(self.shape) and all(

@@ -24,6 +24,9 @@ def command(
     verify: Annotated[
         Literal["always", "once", "size"], typer.Option(help="which files are hashed first")
     ] = "once",
+    trust_engines: Annotated[
+        bool, typer.Option("--trust-engines", help="load engines that this device did not make")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the whole answer")] = False,
 ) -> None:
     """Ask BUNDLE a question about one or more pictures, or none."""
@@ -31,7 +34,9 @@ def command(
     from edgevlm.runtime.model.load import load
 
     *images, question = words
-    with load(bundle, backend=backend, threads=threads, verify=verify) as model:
+    with load(
+        bundle, backend=backend, threads=threads, verify=verify, trust_engines=trust_engines
+    ) as model:
         if as_json:
             answer = model.ask(
                 images,

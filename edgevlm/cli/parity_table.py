@@ -57,7 +57,7 @@ def parity_table(certificate: Certificate, repaired: Mapping[str, str] | None = 
         for picture in backend.pictures:
             rows.append([name, picture.picture, certificate.precision, _worst(picture), "the same",
                          _verdict(not picture.misses)])  # fmt: skip
-        if backend.status in ("not compared", "absent", "compiled, not run"):
+        if backend.status in ("not compared", "absent", "refused", "compiled, not run"):
             rows.append([backend.backend, "all", "", backend.status, "", ""])
     for graph, note in (repaired or {}).items():
         rows.append(["export", graph, certificate.precision, note, "", "repaired"])

@@ -64,6 +64,9 @@ def command(
     backend: Annotated[Optional[str], typer.Option(help="see: edgevlm list backends")] = None,  # noqa: UP045
     verify: Annotated[Optional[str], typer.Option(help="always, once or size")] = None,  # noqa: UP045
     threads: Annotated[Optional[int], typer.Option(help="0: physical cores")] = None,  # noqa: UP045
+    trust_engines: Annotated[
+        bool, typer.Option("--trust-engines", help="load engines that this device did not make")
+    ] = False,
 ) -> int:
     """Print one JSON event a line, and a summary at the end."""
     flags = {
@@ -86,6 +89,7 @@ def command(
         "engine.backend": backend,
         "engine.threads": threads,
         "engine.verify": verify,
+        "engine.trust_engines": trust_engines or None,
     }
     return _stream(_resolve(config, settings or [], flags))
 

@@ -14,6 +14,9 @@ def command(
         Optional[str],  # noqa: UP045 - typer on 3.10
         typer.Option(help="only this one; by default all that are here"),
     ] = None,
+    trust_engines: Annotated[
+        bool, typer.Option("--trust-engines", help="load engines that this device did not make")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> None:
     """Hash every file of BUNDLE, load its graphs, and measure its parity again."""
@@ -32,7 +35,7 @@ def command(
     if backend is None:
         measured = certificate(opened).backends
     else:
-        measured = (certify(opened, open_backend(backend)),)
+        measured = (certify(opened, open_backend(backend, trust_engines=trust_engines)),)
     found = Certificate(
         reference=stored.reference, precision=opened.manifest.precision, backends=measured
     )

@@ -106,9 +106,8 @@ class Backend(Protocol):
 
         Raises:
             BackendUnavailable: the bundle has no engine for this backend; says how to build it.
-            EngineMismatch: it has one of another device, version or bundle; names the field.
+            EngineMismatch: it has one of another device, version or bundle, or a damaged one.
             EngineUntrusted: it has one that this device did not make.
-            BundleCorrupt: an engine's file is not the one of the manifest.
         """
         ...
 

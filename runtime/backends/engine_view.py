@@ -25,8 +25,7 @@ def engine_view(bundle: Bundle, target: str, here: Platform, *, trust: bool) -> 
 
     Raises:
         BackendUnavailable: a graph has no engine.
-        EngineMismatch: one was compiled for another device, version or bundle.
-        BundleCorrupt: one is not the file that the manifest describes.
+        EngineMismatch: one was compiled for another device, version or bundle, or is damaged.
         EngineUntrusted: this device did not make it, and ``trust`` is not set.
     """
     manifest, graphs, kv = bundle.manifest, {}, bundle.manifest.kv

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevlm.bundle import Bundle
-from edgevlm.errors import BackendError, BackendUnavailable, ContractError
+from edgevlm.errors import BackendError, BackendUnavailable, ContractError, GraphRefused
 from edgevlm.runtime.backends.base import EngineOptions, Graph, StatefulGraph
 from edgevlm.runtime.backends.ort_binding import NO_GRAPH, OrtStateful, Place
 from edgevlm.tensors import Array, TensorSpec
@@ -124,7 +124,7 @@ class OrtBackend:
                 remedy = "set engine.cpu_fallback to let the CPU compute them"
                 if "GroupQueryAttention" in odd:
                     remedy = "a GPU wants them in float16: export with --precision fp16"
-                raise BackendError(
+                raise GraphRefused(
                     f"{graph} has operators that {provider.name} has no kernels for: {named}; "
                     f"{remedy}"
                 ) from exc
@@ -158,7 +158,7 @@ class OrtBackend:
             # enable_fallback: its Python layer would print, and try again on other providers.
             session = ort.InferenceSession(str(graph), options, enable_fallback=0, **chosen)
         except Exception as exc:  # its exception types are not public
-            raise BackendError(f"{graph} does not load on {provider.name}: {exc}") from exc
+            raise GraphRefused(f"{graph} does not load on {provider.name}: {exc}") from exc
         if provider.name not in (used := session.get_providers()):
             raise BackendError(f"{graph} was to run on {provider.name} and runs on {used}")
         return session

@@ -13,6 +13,13 @@ import numpy as np
 
 from edgevlm.bundle import Bundle, read_manifest
 from edgevlm.bundle.probe_case import ProbeCase, cases
+from edgevlm.errors import (
+    BackendError,
+    BackendUnavailable,
+    EngineMismatch,
+    EngineUntrusted,
+    GraphRefused,
+)
 from edgevlm.errors import BackendUnavailable
 from edgevlm.parity import (
     BackendParity,
@@ -31,6 +38,7 @@ from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.probe_encoder import certify_encoders
 
 REFERENCE = "numpy float32, from the source weights"
+DEFAULT = "ort-cpu"
 # ONNX Runtime's CPU provider has few kernels for half precision. Around all other operators it
 # casts, and it takes out the casts between two of them: what is certified there is weights rounded
 # to half precision, computed in float32, and no product overflows.
@@ -67,12 +75,7 @@ def certificate(bundle: Bundle) -> Certificate:
     Raises:
         BackendUnavailable: there is none.
     """
-    measured = [
-        certify(bundle, open_backend(name, spin=False))
-        if _present(name)
-        else BackendParity(backend=name, status="absent")
-        for name in BACKENDS.known()
-    ]
+    measured = [_measured(bundle, name) for name in BACKENDS.known()]
     if all(b.status == "absent" for b in measured):
         raise BackendUnavailable(
             f"none of the backends {', '.join(BACKENDS.known())} is on this machine: "
@@ -87,12 +90,15 @@ def certificate(bundle: Bundle) -> Certificate:
     return found.with_engines(made.parity for made in bundle.manifest.engines.values())
 
 
-def _present(name: str) -> bool:
+def _measured(bundle: Bundle, name: str) -> BackendParity:
     try:
-        open_backend(name, spin=False)
+        return certify(bundle, open_backend(name, spin=False))
     except BackendUnavailable:
-        return False
-    return True
+        return BackendParity(backend=name, status="absent")
+    except (GraphRefused, EngineMismatch, EngineUntrusted):
+        if name == DEFAULT:  # what is made for it must run on it
+            raise
+        return BackendParity(backend=name, status="refused")
 
 
 def _certify_rows(bundle: Bundle, backend: Backend, probe: ProbeCase) -> BackendParity:

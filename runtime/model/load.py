@@ -10,14 +10,24 @@ from edgevlm.runtime.backends.base import Backend, EngineOptions
 from edgevlm.runtime.model.vlm import Vlm
 
 
-def open_backend(name: str = "ort-cpu", threads: int = 0, spin: bool = True) -> Backend:
-    """The backend called ``name``.
+def open_backend(
+    name: str = "ort-cpu",
+    threads: int = 0,
+    spin: bool = True,
+    *,
+    cpu_fallback: bool = False,
+    trust_engines: bool = False,
+) -> Backend:
+    """The backend called ``name``; see ``load`` for the arguments.
 
     Raises:
         ConfigError: no such name.
         BackendUnavailable: its engine is not installed.
     """
-    backend: Backend = BACKENDS.resolve(name)(EngineOptions(threads=threads, spin=spin))
+    options = EngineOptions(
+        threads=threads, spin=spin, cpu_fallback=cpu_fallback, trust_engines=trust_engines
+    )
+    backend: Backend = BACKENDS.resolve(name)(options)
     return backend
 
 
@@ -28,6 +38,8 @@ def load(
     threads: int = 0,
     spin: bool = True,
     verify: Verify = "once",
+    cpu_fallback: bool = False,
+    trust_engines: bool = False,
 ) -> Vlm:
     """Load a bundle folder or ``.evlm`` file.
 
@@ -37,11 +49,18 @@ def load(
         threads: intra-op threads; 0 takes the physical cores.
         spin: idle workers spin: faster alone, slower when other work shares the cores.
         verify: ``always`` hashes every file, ``once`` those not hashed before, ``size`` none.
+        cpu_fallback: let the CPU compute what a GPU provider of ONNX Runtime has no kernels for.
+        trust_engines: load compiled engines that this device did not make: an engine is code.
 
     Raises:
         BundleError: no bundle, an unknown version, or changed files.
         ConfigError: an unknown backend.
         BackendUnavailable: its engine is not installed.
         BackendError: it refuses a graph.
+        EngineMismatch: the bundle's engine is of another device, version or bundle.
+        EngineUntrusted: this device did not make it.
     """
-    return Vlm(open_bundle(bundle, verify), open_backend(backend, threads, spin))
+    engine = open_backend(
+        backend, threads, spin, cpu_fallback=cpu_fallback, trust_engines=trust_engines
+    )
+    return Vlm(open_bundle(bundle, verify), engine)

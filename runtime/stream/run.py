@@ -62,6 +62,8 @@ def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
             threads=config.engine.threads,
             spin=not source.live if spin is None else spin,
             verify=config.engine.verify,
+            cpu_fallback=config.engine.cpu_fallback,
+            trust_engines=config.engine.trust_engines,
         ) as model:
             require(model.bundle.manifest, "ask")
             yield from _delivered(Stream(config, source, model, SYSTEM, stopped), sinks)

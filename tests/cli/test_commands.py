@@ -178,7 +178,8 @@ def test_verify_without_any_backend_says_so(
     tiny: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     monkeypatch.setitem(BACKENDS.entries, "gone", ABSENT)
-    monkeypatch.delitem(BACKENDS.entries, "ort-cpu")
+    for name in set(BACKENDS.entries) - {"gone"}:
+        monkeypatch.delitem(BACKENDS.entries, name)
     assert run_command(["verify", str(tiny.root)]) == 1
     assert "none of the backends gone is on this machine" in one_line(capfd.readouterr().err)
 
@@ -237,7 +238,8 @@ def test_list_knows_every_registered_name(kind: str, capfd: pytest.CaptureFixtur
     listed = json.loads(capfd.readouterr().out)
     table = getattr(registry, kind.upper())
     assert [entry["name"] for entry in listed] == list(table.known())
-    assert all(set(entry) == {"name", "summary", "needs"} for entry in listed)
+    fields = {"name", "summary", "needs"} | ({"here"} if kind == "backends" else set())
+    assert all(set(entry) == fields for entry in listed)
     assert run_command(["list", kind]) == 0
     out = capfd.readouterr().out
     assert all(name in out for name in table.known())
@@ -246,7 +248,9 @@ def test_list_knows_every_registered_name(kind: str, capfd: pytest.CaptureFixtur
 def test_list_runs_as_a_command(edgevlm: Run):
     done = edgevlm("list", "backends", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "ort-cpu" in {entry["name"] for entry in json.loads(done.stdout)}
+    here = {entry["name"]: entry["here"] for entry in json.loads(done.stdout)}
+    assert here.pop("ort-cpu") == "yes"
+    assert all(len(reason) > 20 or reason == "yes" for reason in here.values())
 
 
 def test_doctor_finds_what_runs_these_tests(edgevlm: Run):

@@ -48,6 +48,8 @@ backend = "ort-cpu"
 threads = 2
 spin = false
 verify = "size"
+cpu_fallback = true
+trust_engines = true
 [[rules]]
 name = "crowd"
 when = ["answer.count >= 3"]

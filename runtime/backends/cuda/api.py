@@ -96,6 +96,15 @@ class CudaApi(Protocol):
         """Enqueue a copy; ``kind`` is one of ``HOST_TO_DEVICE`` and its neighbours."""
         ...
 
+    def copy_2d(
+        self, target: tuple[int, int], source: tuple[int, int], width: int, rows: int, stream: int
+    ) -> None:
+        """Enqueue a copy on the device of ``rows`` pieces of ``width`` bytes.
+
+        ``target`` and ``source`` are the first piece's address, and bytes from piece to piece.
+        """
+        ...
+
     def fill(self, target: int, byte: int, nbytes: int, stream: int) -> None:
         """Enqueue setting device memory to one byte value."""
         ...

@@ -90,6 +90,13 @@ class CudaBindings:
         direction = self._cuda.cudaMemcpyKind(kind)
         self._call("cudaMemcpyAsync", target, source, nbytes, direction, stream)
 
+    def copy_2d(
+        self, target: tuple[int, int], source: tuple[int, int], width: int, rows: int, stream: int
+    ) -> None:
+        """Enqueue a copy of pieces."""
+        direction = self._cuda.cudaMemcpyKind(api.DEVICE_TO_DEVICE)
+        self._call("cudaMemcpy2DAsync", *target, *source, width, rows, direction, stream)
+
     def fill(self, target: int, byte: int, nbytes: int, stream: int) -> None:
         """Enqueue a fill."""
         self._call("cudaMemsetAsync", target, byte, nbytes, stream)

@@ -27,6 +27,16 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cudaFreeHost": (c_void_p,),
     "cudaHostGetDevicePointer": (_POINTER, c_void_p, c_uint),
     "cudaMemcpyAsync": (c_void_p, c_void_p, c_size_t, c_int, c_void_p),
+    "cudaMemcpy2DAsync": (
+        c_void_p,
+        c_size_t,
+        c_void_p,
+        c_size_t,
+        c_size_t,
+        c_size_t,
+        c_int,
+        c_void_p,
+    ),
     "cudaMemsetAsync": (c_void_p, c_int, c_size_t, c_void_p),
     "cudaStreamCreateWithFlags": (_POINTER, c_uint),
     "cudaStreamDestroy": (c_void_p,),
@@ -136,6 +146,13 @@ class Cudart:
     def copy(self, target: int, source: int, nbytes: int, kind: int, stream: int) -> None:
         """Enqueue a copy."""
         self._call("cudaMemcpyAsync", target, source, nbytes, kind, stream)
+
+    def copy_2d(
+        self, target: tuple[int, int], source: tuple[int, int], width: int, rows: int, stream: int
+    ) -> None:
+        """Enqueue a copy of pieces."""
+        kind = api.DEVICE_TO_DEVICE
+        self._call("cudaMemcpy2DAsync", *target, *source, width, rows, kind, stream)
 
     def fill(self, target: int, byte: int, nbytes: int, stream: int) -> None:
         """Enqueue a fill."""

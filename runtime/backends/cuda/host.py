@@ -108,6 +108,21 @@ class HostApi:
         self.counts[f"copy {kind}"] += 1
         self.enqueue(stream, work)
 
+    def copy_2d(
+        self, target: tuple[int, int], source: tuple[int, int], width: int, rows: int, stream: int
+    ) -> None:
+        """Enqueue a copy of pieces."""
+
+        def work() -> None:
+            for n in range(rows):
+                to, source_of = target[0] + n * target[1], source[0] + n * source[1]
+                self.require(to, width)
+                self.require(source_of, width)
+                ctypes.memmove(to, source_of, width)
+
+        self.counts["copy 2d"] += 1
+        self.enqueue(stream, work)
+
     def fill(self, target: int, byte: int, nbytes: int, stream: int) -> None:
         """Enqueue a fill."""
 
@@ -122,6 +137,11 @@ class HostApi:
         if stream not in self._streams:
             raise failure("stream", 400, "cudaErrorInvalidResourceHandle")
         self._captured.get(stream, self._streams[stream]).append(work)
+
+    @property
+    def capturing(self) -> frozenset[int]:
+        """The streams whose work is noted and not done."""
+        return frozenset(self._captured)
 
     def stream_create(self) -> int:
         """An empty stream."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +11,11 @@ import numpy as np
 from edgevlm.errors import BackendError, ContractError
 from edgevlm.runtime.backends.cuda.api import (
     DEVICE_TO_DEVICE,
-    DEVICE_TO_HOST,
-    HOST_TO_DEVICE,
     CudaApi,
     DeviceFacts,
 )
 from edgevlm.runtime.backends.cuda.dlpack import CPU, CUDA, capsule
+from edgevlm.runtime.backends.cuda.exchange import Exchange
 from edgevlm.runtime.backends.cuda.host import HostApi
 from edgevlm.tensors import Array
 
@@ -171,6 +169,11 @@ class DeviceArray:
         self.memory.device.synchronize()
         exchange.close()
 
+    def clear(self) -> None:
+        """Enqueue setting it to zero."""
+        device = self.memory.device
+        device.api.fill(self.address, 0, self.nbytes, device.stream)
+
     def get(self) -> Array:
         """A copy on the host."""
         device = self.memory.device
@@ -181,62 +184,27 @@ class DeviceArray:
         exchange.close()
         return value
 
-    def copy_rows(self, source: int, spans: list[tuple[int, int, int]]) -> None:
-        """Enqueue copies on the device: ``(offset here, offset there, bytes)`` each."""
+    def place_rows(self, source: int, rows: int, at: int) -> None:
+        """Enqueue the copy of rows from device memory into the second last dimension.
+
+        Args:
+            source: address of ``(..., rows, width)``, where this array is ``(..., more, width)``.
+            rows: how many.
+            at: this array's row that the first one goes to.
+        """
+        device, (more, width) = self.memory.device, self.shape[-2:]
+        if at + rows > more:
+            raise ContractError(f"{rows} rows at {at} of {more}")
+        row = width * self.dtype.itemsize
+        device.api.copy_2d(
+            (self.address + at * row, more * row),
+            (source, rows * row),
+            rows * row,
+            math.prod(self.shape[:-2]),
+            device.stream,
+        )
+
+    def copy_from(self, source: int) -> None:
+        """Enqueue a copy of the whole from elsewhere on the device."""
         device = self.memory.device
-        for here, there, nbytes in spans:
-            device.api.copy(
-                self.address + here, source + there, nbytes, DEVICE_TO_DEVICE, device.stream
-            )
-
-
-class Exchange:
-    """Page-locked host memory, and where the device finds its content.
-
-    On a GPU of its own the content is copied to device memory and back. A GPU that shares its
-    memory with the CPU reads and writes the mapped host memory itself, and nothing is copied.
-    """
-
-    def __init__(self, device: Device, shape: tuple[int, ...], dtype: str) -> None:
-        self._device = device
-        self.shape = shape
-        self.nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        room = max(1, self.nbytes)
-        self._page_locked = device.api.host_alloc(room)
-        window = (ctypes.c_uint8 * room).from_address(self._page_locked)
-        flat = np.ctypeslib.as_array(window)[: self.nbytes]
-        self.host: Array = flat.view(dtype).reshape(shape)
-        self._memory: Memory | None = None
-        if device.facts.integrated:
-            self.address = device.api.host_pointer(self._page_locked)
-        else:
-            self._memory = device.allocate(room)
-            self.address = self._memory.address
-
-    def upload(self) -> None:
-        """Enqueue what the host wrote; nothing where the device reads it in place."""
-        if self._memory is not None:
-            self.to(self.address)
-
-    def download(self) -> None:
-        """Enqueue what the device wrote; nothing where it wrote in place."""
-        if self._memory is not None:
-            self.take(self.address)
-
-    def to(self, address: int) -> None:
-        """Enqueue a copy from the host side to device memory."""
-        api, stream = self._device.api, self._device.stream
-        api.copy(address, self._page_locked, self.nbytes, HOST_TO_DEVICE, stream)
-
-    def take(self, address: int) -> None:
-        """Enqueue a copy from device memory to the host side."""
-        api, stream = self._device.api, self._device.stream
-        api.copy(self._page_locked, address, self.nbytes, DEVICE_TO_HOST, stream)
-
-    def close(self) -> None:
-        """Release both sides; ``host`` must not be read any more. May be called twice."""
-        if self._page_locked:
-            self._device.api.host_free(self._page_locked)
-            self._page_locked = 0
-            if self._memory is not None:
-                self._memory.close()
+        device.api.copy(self.address, source, self.nbytes, DEVICE_TO_DEVICE, device.stream)

@@ -119,6 +119,21 @@ class PyCuda:
         except cuda.Error as exc:
             self._failed("memcpy", exc)
 
+    def copy_2d(
+        self, target: tuple[int, int], source: tuple[int, int], width: int, rows: int, stream: int
+    ) -> None:
+        """Enqueue a copy of pieces."""
+        copy = self._cuda.Memcpy2D()
+        copy.set_dst_device(target[0])
+        copy.dst_pitch = target[1]
+        copy.set_src_device(source[0])
+        copy.src_pitch = source[1]
+        copy.width_in_bytes, copy.height = width, rows
+        try:
+            copy(self._kept[stream])
+        except self._cuda.Error as exc:
+            self._failed("memcpy 2D", exc)
+
     def fill(self, target: int, byte: int, nbytes: int, stream: int) -> None:
         """Enqueue a fill."""
         try:

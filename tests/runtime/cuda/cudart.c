@@ -49,6 +49,13 @@ cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned flags) 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, cudaStream_t s) {
   NOTE("copy %zu kind %d stream %zx;", size, kind, (size_t)s); memcpy(to, from, size); return 0;
 }
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t width, size_t height, int kind, cudaStream_t s) {
+  NOTE("copy %zux%zu kind %d stream %zx;", width, height, kind, (size_t)s);
+  for (size_t n = 0; n < height; n++)
+    memcpy((char *)to + n * to_pitch, (const char *)from + n * from_pitch, width);
+  return 0;
+}
 cudaError_t cudaMemsetAsync(void *to, int byte, size_t size, cudaStream_t s) {
   NOTE("set %d %zu stream %zx;", byte, size, (size_t)s); memset(to, byte, size); return 0;
 }

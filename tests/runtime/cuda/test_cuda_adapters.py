@@ -88,6 +88,8 @@ def test_bytes_go_there_and_back_through_c(fake: tuple[Cudart, ctypes.CDLL]):
     cuda.copy(host, device, 12, DEVICE_TO_HOST, stream)
     assert ctypes.string_at(host, 16) == bytes(range(12)) + b"\xff" * 4
     assert cuda.host_pointer(host) == host
+    cuda.copy_2d((device, 8), (host + 12, 1), 1, 2, stream)
+    assert ctypes.string_at(device, 9) == b"\xff" + bytes(range(1, 8)) + b"\xff"
     cuda.free(device)
     cuda.host_free(host)
     assert "host 16 3" in log_of(handle)  # portable and mapped
@@ -151,6 +153,7 @@ CALLS: dict[str, Callable[[CudaApi], object]] = {
     "host_free": lambda c: c.host_free(256),
     "host_pointer": lambda c: c.host_pointer(256),
     "copy": lambda c: c.copy(256, 512, 16, HOST_TO_DEVICE, 7),
+    "copy_2d": lambda c: c.copy_2d((256, 8), (512, 16), 4, 3, 7),
     "fill": lambda c: c.fill(256, 0, 16, 7),
     "stream_create": lambda c: c.stream_create(),
     "stream_destroy": lambda c: c.stream_destroy(7),

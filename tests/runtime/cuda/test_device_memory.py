@@ -68,10 +68,12 @@ def test_a_gpu_of_its_own_copies_and_one_that_shares_memory_does_not():
 def test_rows_are_copied_on_the_device(device: Device):
     cache, rows = device.array((2, 4, 3), "float32"), device.array((2, 2, 3), "float32")
     rows.put(np.arange(12, dtype=np.float32).reshape(2, 2, 3))
-    cache.copy_rows(rows.address, [(n * 48 + 12, n * 24, 24) for n in range(2)])
+    cache.place_rows(rows.address, 2, at=1)
     found = cache.get()
     np.testing.assert_array_equal(found[:, 1:3], rows.get())
     assert not found[:, [0, 3]].any()
+    with pytest.raises(ContractError, match="2 rows at 3 of 4"):
+        cache.place_rows(rows.address, 2, at=3)
 
 
 def test_a_graph_does_again_what_was_captured(device: Device, api: HostApi):
