@@ -14,13 +14,11 @@ import numpy as np
 from edgevlm.bundle import Bundle, read_manifest
 from edgevlm.bundle.probe_case import ProbeCase, cases
 from edgevlm.errors import (
-    BackendError,
     BackendUnavailable,
     EngineMismatch,
     EngineUntrusted,
     GraphRefused,
 )
-from edgevlm.errors import BackendUnavailable
 from edgevlm.parity import (
     BackendParity,
     Certificate,

@@ -43,6 +43,10 @@ class Listening:
         """The inner backend's versions."""
         return self._inner.versions()
 
+    def select(self, bundle: Bundle) -> Bundle:
+        """As the inner backend selects."""
+        return self._inner.select(bundle)
+
     def load(self, graph: Path, *, burst: bool = False) -> Graph:
         """Load a graph, whose further outputs are not shown."""
         place = str(graph.relative_to(self._root).with_suffix(""))
