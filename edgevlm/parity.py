@@ -180,11 +180,10 @@ class Certificate(_Record):
 
     def with_engines(self, engines: Iterable[BackendParity]) -> Certificate:
         """The same, naming the backends whose engines are there and did not run here."""
-        compiled = {e.backend: e for e in engines}
-        kept = [compiled.pop(b.backend, b) if b.status == "absent" else b for b in self.backends]
-        named = {b.backend for b in kept}
-        more = [e for e in compiled.values() if e.backend not in named]
-        return self.model_copy(update={"backends": (*kept, *more)})
+        found = {e.backend: e for e in engines}
+        own = {b.backend: b for b in self.backends}
+        ran = {n: b for n, b in own.items() if b.status != "absent"}
+        return self.model_copy(update={"backends": tuple((own | found | ran).values())})
 
     @classmethod
     def parse(cls, text: str, name: str) -> Certificate:

@@ -13,6 +13,7 @@ import edgevlm
 from edgevlm.cli import (
     ask,
     bench,
+    build,
     doctor,
     events,
     export,
@@ -35,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("export")(export.command)
+app.command("build")(build.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("ask")(ask.command)

@@ -123,6 +123,8 @@ def _lowered(
         report(0, 1, f"lowering {what}")
 
     graphs = lower(writer.bundle, lowering_for(here), options.precision, folder, lowering)
+    if lost := sorted(writer.bundle.manifest.graphs.keys() - graphs.keys()):
+        raise ExportError(f"{writer.bundle.root}: no lowering for the graphs {', '.join(lost)}")
     for graph in graphs.values():
         check_operators(graph.path, graph.name, here)
     return graphs

@@ -51,6 +51,19 @@ def check_network(network: Any, name: str, aliases: Mapping[str, str]) -> None:
         )
 
 
+def allow_decomposing(trt: Any, network: Any) -> None:
+    """Let attention without a fused kernel be computed by several (float32, odd head widths).
+
+    The importer leaves this off, and the build then fails instead.
+
+    Source: TensorRT documentation, transformers, multi-head attention fusion.
+    """
+    for layer in _layers(network):
+        if layer.type.name == "ATTENTION_INPUT":
+            layer.__class__ = trt.IAttentionInputLayer  # the list gives layers without their kind
+            layer.attention.decomposable = True
+
+
 def _layers(network: Any) -> Iterator[Any]:
     return (network.get_layer(i) for i in range(network.num_layers))
 

@@ -17,7 +17,7 @@ from edgevlm.bundle.entries import TensorEntry
 from edgevlm.errors import BuildError, UnsupportedOperator
 from edgevlm.export.engines.job import MIB, CompileJob, Device, Survey
 from edgevlm.export.engines.library import cuda_of_wheel
-from edgevlm.export.engines.network import check_network, tensors
+from edgevlm.export.engines.network import allow_decomposing, check_network, tensors
 from edgevlm.export.engines.symptoms import build_failure
 
 Say = Callable[[str], None]
@@ -58,6 +58,7 @@ class Network:
         if not parser.parse_from_file(self._job.graph):
             raise self._refused(parser)
         check_network(self._network, self._job.name, self._job.aliases)
+        allow_decomposing(self._trt, self._network)
         self.layers = self._network.num_layers
         return tensors(self._network, "input"), tensors(self._network, "output")
 

@@ -97,7 +97,7 @@ class Forms:
         bits = self._bits(name, stored)
         if bits is None:
             return None
-        made = self._kept(stored, bits) or self._rounded(name, bits)
+        made = self._kept(name, stored, bits) or self._rounded(name, bits)
         if made is not None:
             self.bits.add(bits)
         return made
@@ -113,14 +113,19 @@ class Forms:
             return stored.bits
         return 4 if self.plan.of(name) == "int4" else 8
 
-    def _kept(self, stored: QuantBlocks | None, bits: int) -> Steps | None:
+    def _kept(self, name: str, stored: QuantBlocks | None, bits: int) -> Steps | None:
         """Stored blocks with their own scales, where their steps fit."""
         if stored is None or (bits == 8 and self.per_channel):
             return None
         steps, half = stored.centred(), 1 << (bits - 1)
         if steps.min() < -half or steps.max() >= half:
             return None
-        return Steps(bits=bits, steps=steps.reshape(len(steps), -1), scales=stored.scales)
+        made = Steps(bits=bits, steps=steps.reshape(len(steps), -1), scales=stored.scales)
+        if bits == 4:
+            return made
+        turned = _turned(made)
+        self._lost(name, bits, turned, made.dequantize())
+        return turned
 
     def _rounded(self, name: str, bits: int) -> Steps | None:
         matrix = self.source.get(f"{name}.weight")
@@ -132,10 +137,15 @@ class Forms:
             blocks = quantize_symmetric(matrix, bits)
             steps = blocks.centred().reshape(matrix.shape)
             made = Steps(bits=bits, steps=steps, scales=blocks.scales)
+            made = _turned(made) if bits == 8 else made
+        self._lost(name, bits, made, matrix)
+        return made
+
+    def _lost(self, name: str, bits: int, made: Steps, matrix: Float32) -> None:
         size = float(np.linalg.norm(matrix)) or 1.0
         lost = float(np.linalg.norm(made.dequantize() - matrix)) / size
-        self.losses.setdefault(f"int{bits}", {})[name] = lost
-        return made
+        if lost:
+            self.losses.setdefault(f"int{bits}", {})[name] = lost
 
     def notes(self) -> tuple[str, ...]:
         """What was rounded anew, with the largest error of a matrix."""
@@ -152,4 +162,16 @@ class Forms:
 def _per_channel(matrix: Float32) -> Steps:
     scales = np.abs(matrix).max(axis=1, keepdims=True) / np.float32(127)
     safe = np.where(scales == 0, np.float32(1), scales)
-    return Steps(bits=8, steps=np.rint(matrix / safe).astype(np.int16), scales=scales)
+    return Steps(bits=8, steps=np.rint(matrix / safe).astype(np.int16), scales=safe)
+
+
+def _turned(made: Steps) -> Steps:
+    """8-bit steps with positive scales, which TensorRT's parser asks for (not so in 4 bits).
+
+    A block of negative scale is turned over; its step of -128, if it has one, becomes 127.
+    """
+    signs = np.where(made.scales < 0, np.int16(-1), np.int16(1))
+    signs[made.scales == 0] = 0
+    turned = made.steps * np.repeat(signs, made.block_size, axis=1)
+    scales = np.where(signs == 0, np.float32(1), np.abs(made.scales))
+    return Steps(bits=made.bits, steps=np.minimum(turned, 127), scales=scales)

@@ -70,7 +70,10 @@ def test_an_unknown_verb_exits_2_in_a_real_process(edgevlm: Run):
 
 
 STREAM = ["run", "--bundle", "b", "--ask", "q", "--source"]
-VERBS = ["export", "inspect", "verify", "ask", "run", "events", "bench", "list", "pack", "doctor"]
+VERBS = [
+    "export", "build", "inspect", "verify", "ask", "run", "events", "bench", "list", "pack",
+    "doctor",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)

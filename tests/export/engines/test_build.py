@@ -29,6 +29,7 @@ from edgevlm.errors import (
     BundleExists,
     ConfigError,
     EngineMismatch,
+    ExportError,
     UnsupportedOperator,
 )
 from edgevlm.export.engines.build import BuildOptions, Built, build, lowering_for
@@ -165,13 +166,21 @@ def test_engines_that_are_not_the_graphs_are_refused(bundle: Path):
     def lie(*arguments: Any) -> Any:
         graphs = lower(*arguments)
         wrong = graphs["rows"].outputs[0].model_copy(update={"dtype": "float16"})
-        return {"rows": dataclasses.replace(graphs["rows"], outputs=(wrong,))}
+        return graphs | {"rows": dataclasses.replace(graphs["rows"], outputs=(wrong,))}
 
     target = dataclasses.replace(
         parse_target("trt"), module="tests.export.engines.doubles:JETPACK_7"
     )
     with pytest.raises(BuildError, match=r"rows: .*y is float32, wanted float16"):
         build(bundle, target, BuildOptions(device=ORIN), lower=lie)
+
+
+def test_a_graph_without_a_lowering_is_named(bundle: Path):
+    target = dataclasses.replace(
+        parse_target("trt"), module="tests.export.engines.doubles:JETPACK_7"
+    )
+    with pytest.raises(ExportError, match="no lowering for the graphs decoder"):
+        build(bundle, target, BuildOptions(device=ORIN), lower=lambda *_: {})
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

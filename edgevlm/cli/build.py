@@ -1,0 +1,87 @@
+"""``edgevlm build``: engines for a bundle."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edgevlm.export.engines.build import Built
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="bundle folder")],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="trt-rtx:sm86|sm89|sm120 (ahead of time, no GPU needed), trt (this machine's "
+            "TensorRT), ort-trt (ONNX Runtime's TensorRT provider)"
+        ),
+    ],
+    precision: Annotated[
+        Optional[Literal["fp32", "fp16", "bf16", "int8", "int4"]],  # noqa: UP045 - typer on 3.10
+        typer.Option(help="default: what the target can keep of the bundle's, else fp16"),
+    ] = None,
+    workspace_mb: Annotated[
+        int, typer.Option(min=1, help="scratch memory that one kernel may ask for")
+    ] = 1024,
+    level: Annotated[
+        int, typer.Option(min=0, max=5, help="optimisation level; 2 on boards of 8 GB")
+    ] = 3,
+    force: Annotated[bool, typer.Option("--force", help="replace the target's engines")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Compile the graphs of BUNDLE for --target and put the engines into it."""
+    from edgevlm.cli.console import progress, to_stderr, write_json
+    from edgevlm.export.engines.build import BuildOptions, build
+    from edgevlm.export.engines.target import parse_target
+
+    signal.signal(signal.SIGTERM, _terminate)
+    options = BuildOptions(
+        precision=precision, workspace_mib=workspace_mb, level=level, force=force
+    )
+    with progress(f"build {target}") as report:
+        done = build(bundle, parse_target(target), options, report)
+    console = to_stderr()
+    console.print(_table(target, done))
+    for graph, entry in done.manifest.engines[target].graphs.items():
+        for note in entry.notes:
+            console.print(f"{graph}: {note}")
+    if as_json:
+        made = done.manifest.engines[target].model_dump(mode="json")
+        write_json(
+            {
+                "bundle": str(bundle),
+                "bundle_id": done.manifest.bundle_id,
+                "target": target,
+                **made,
+                "compiled": {n: c.model_dump(mode="json") for n, c in done.compiled.items()},
+            }
+        )
+
+
+def _table(target: str, done: Built) -> Table:
+    from edgevlm.cli.console import table
+
+    rows = []
+    for graph, entry in done.manifest.engines[target].graphs.items():
+        compiled, file = done.compiled[graph], done.manifest.files[entry.file]
+        rows.append(
+            [graph, entry.file, f"{file.size / 1e6:.1f}", entry.key.precision, entry.key.lowering,
+             f"{compiled.seconds:.1f}", str(compiled.peak_mib)]
+        )  # fmt: skip
+    here = done.platform
+    title = f"{here.library} {here.version}, sm{here.sm}, {here.device or 'ahead of time'}"
+    columns = ("graph", "engine", "MB", "precision", "lowering", "built in s", "peak MiB")
+    return table(columns, rows, title)
+
+
+def _terminate(number: int, _frame: object) -> None:
+    """End by an exception, so that what is half-written gets removed on the way out."""
+    sys.exit(128 + number)
