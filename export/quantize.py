@@ -214,8 +214,8 @@ def quantize_symmetric(
 ) -> QuantBlocks:
     """Round to nearest around zero: the zero point is ``2^(bits-1)`` everywhere.
 
-    The value of largest magnitude sets the scale with its own sign, so that it can use the one
-    extra step that unsigned storage has on one side.
+    Scales are positive, as TensorRT wants them: the one step more that unsigned storage has below
+    zero serves blocks whose largest value is negative.
 
     Args:
         matrix: float32 ``(out, in)``, ``in`` a multiple of ``block_size``.
@@ -227,11 +227,9 @@ def quantize_symmetric(
     steps = _SHRINK if bits == 4 else (1.0,)
 
     def choices(blocks: Float32) -> list[tuple[Float32, Float32]]:
-        peak = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
+        peak = np.abs(blocks).max(-1)
         zero = np.full(peak.shape, half, np.float32)
-        return [(-peak * np.float32(s / half), zero) for s in steps] + [
-            (np.abs(peak) * np.float32(s / (half - 1)), zero) for s in steps
-        ]
+        return [(peak * np.float32(s / top), zero) for top in (half, half - 1) for s in steps]
 
     values, scales = [], []
     for start in range(0, len(matrix), _ROWS_AT_ONCE):

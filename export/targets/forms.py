@@ -59,6 +59,7 @@ def stack(parts: list[Steps]) -> Steps:
 
 
 KEPT = "kept"
+SMALLEST = 6e-8  # of a scale in half precision that is not zero
 
 
 def default_precision(stored: str, lowering: StaticLowering) -> str:
@@ -99,7 +100,7 @@ class Forms:
             return None
         made = self._kept(name, stored, bits) or self._rounded(name, bits)
         if made is not None:
-            self.bits.add(bits)
+            self.bits.add(made.bits)
         return made
 
     def _bits(self, name: str, stored: QuantBlocks | None) -> int | None:
@@ -114,34 +115,41 @@ class Forms:
         return 4 if self.plan.of(name) == "int4" else 8
 
     def _kept(self, name: str, stored: QuantBlocks | None, bits: int) -> Steps | None:
-        """Stored blocks with their own scales, where their steps fit."""
+        """Stored blocks with their own scales; those whose steps do not fit are rounded anew.
+
+        TensorRT's parser takes negative scales of 4-bit blocks only (seen with TensorRT-RTX 1.7).
+        Elsewhere a block with one is turned over, and its lowest step, if it is used, then lies
+        one over the highest.
+        """
         if stored is None or (bits == 8 and self.per_channel):
             return None
-        steps, half = stored.centred(), 1 << (bits - 1)
-        if steps.min() < -half or steps.max() >= half:
-            return None
-        made = Steps(bits=bits, steps=steps.reshape(len(steps), -1), scales=stored.scales)
-        if bits == 4:
-            return made
-        turned = _turned(made)
-        self._lost(name, bits, turned, made.dequantize())
-        return turned
+        steps, scales = stored.centred(), stored.scales
+        if bits == 8 or self.per_channel:
+            steps, scales = _positive(steps, scales)
+        over = _over(steps, bits)
+        if over.any():
+            scales = scales.copy()
+            exact = steps[over].astype(np.float32) * scales[over][:, None]
+            rounded = quantize_symmetric(exact, bits, steps.shape[-1])
+            steps[over] = rounded.centred()[:, 0]
+            scales[over] = rounded.scales[:, 0]
+            self._note(name, bits, stored.dequantize(), _flat(bits, steps, scales))
+        return _flat(bits, steps, scales)
 
     def _rounded(self, name: str, bits: int) -> Steps | None:
         matrix = self.source.get(f"{name}.weight")
-        if bits == 8 and self.per_channel:
-            made = _per_channel(matrix)
-        elif matrix.shape[1] % BLOCK:
+        size = matrix.shape[1] if bits == 8 and self.per_channel else BLOCK
+        if matrix.shape[1] % size:
             return None
-        else:
+        if size == BLOCK:
             blocks = quantize_symmetric(matrix, bits)
-            steps = blocks.centred().reshape(matrix.shape)
-            made = Steps(bits=bits, steps=steps, scales=blocks.scales)
-            made = _turned(made) if bits == 8 else made
-        self._lost(name, bits, made, matrix)
+            made = _flat(bits, *_positive(blocks.centred(), blocks.scales))
+        else:
+            made = _per_channel(matrix)
+        self._note(name, bits, matrix, made)
         return made
 
-    def _lost(self, name: str, bits: int, made: Steps, matrix: Float32) -> None:
+    def _note(self, name: str, bits: int, matrix: Float32, made: Steps) -> None:
         size = float(np.linalg.norm(matrix)) or 1.0
         lost = float(np.linalg.norm(made.dequantize() - matrix)) / size
         if lost:
@@ -159,19 +167,27 @@ class Forms:
         return tuple(lines)
 
 
+def _positive(steps: Array, scales: Float32) -> tuple[Array, Float32]:
+    """Steps ``(out, blocks, block)`` over positive scales, which half precision can hold."""
+    turned = np.where(scales[..., None] < 0, -steps, steps)
+    size = np.abs(scales)
+    nothing = size < SMALLEST
+    turned[nothing] = 0
+    return turned, np.where(nothing, np.float32(1), size)
+
+
+def _over(steps: Array, bits: int) -> Array:
+    """Which blocks have steps that so many bits do not hold, bool ``(out, blocks)``."""
+    half = 1 << (bits - 1)
+    over: Array = (steps.min(-1) < -half) | (steps.max(-1) >= half)
+    return over
+
+
+def _flat(bits: int, steps: Array, scales: Float32) -> Steps:
+    return Steps(bits=bits, steps=steps.reshape(len(steps), -1), scales=scales)
+
+
 def _per_channel(matrix: Float32) -> Steps:
     scales = np.abs(matrix).max(axis=1, keepdims=True) / np.float32(127)
-    safe = np.where(scales == 0, np.float32(1), scales)
+    safe = np.where(scales < SMALLEST, np.float32(1), scales)
     return Steps(bits=8, steps=np.rint(matrix / safe).astype(np.int16), scales=safe)
-
-
-def _turned(made: Steps) -> Steps:
-    """8-bit steps with positive scales, which TensorRT's parser asks for (not so in 4 bits).
-
-    A block of negative scale is turned over; its step of -128, if it has one, becomes 127.
-    """
-    signs = np.where(made.scales < 0, np.int16(-1), np.int16(1))
-    signs[made.scales == 0] = 0
-    turned = made.steps * np.repeat(signs, made.block_size, axis=1)
-    scales = np.where(signs == 0, np.float32(1), np.abs(made.scales))
-    return Steps(bits=made.bits, steps=np.minimum(turned, 127), scales=scales)

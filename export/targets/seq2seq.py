@@ -28,7 +28,7 @@ from edgevlm.export.targets.decoder import NAME, DecoderTarget, aliases_of, vers
 from edgevlm.export.targets.element_types import PRODUCTS, cache_type
 from edgevlm.export.targets.ranges import ranges_of
 from edgevlm.export.targets.rewrite import NodeRule, Rewriter, attribute
-from edgevlm.export.targets.stored import NEWEST_OPSET, OLDEST_OPSET, float_precision
+from edgevlm.export.targets.stored import NEWEST_OPSET, OLDEST_OPSET, float_notes, float_precision
 from edgevlm.export.targets.stored_graph import StoredGraph
 from edgevlm.export.targets.target_graph import TargetGraph
 from edgevlm.export.targets.typed import TypedProducts
@@ -81,7 +81,6 @@ def lower_seq2seq_decoder(bundle: Bundle, target: DecoderTarget, into: Path) -> 
         rewriter.run(outputs)
         graph.save(path)
     ranges = ranges_of("decoder", [t for t in graph.inputs if "rows" in t.shape], manifest)
-    quantised = entry.precision in ("int8", "int4")
     return TargetGraph(
         name=NAME,
         path=path,
@@ -91,7 +90,7 @@ def lower_seq2seq_decoder(bundle: Bundle, target: DecoderTarget, into: Path) -> 
         ranges={"tokens": TOKENS, **ranges},
         precision=chosen,
         lowering=target.lowering,
-        notes=(f"{entry.precision} weights of decoder unpacked to {chosen}",) if quantised else (),
+        notes=float_notes(NAME, entry.precision, target.precision),
     )
 
 

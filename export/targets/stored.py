@@ -24,6 +24,14 @@ def float_precision(precision: str) -> str:
     return precision if precision in ("fp32", "bf16") else "fp16"
 
 
+def float_notes(name: str, stored: str, precision: str) -> tuple[str, ...]:
+    """That a graph's matrices are floats, where the bundle or the user has something else."""
+    chosen = float_precision(precision)
+    if precision in ("int8", "int4"):
+        return (f"{name}: products in {chosen}; {precision} is of decoder-only models",)
+    return (f"{name}: {stored} weights unpacked to {chosen}",) if stored.startswith("int") else ()
+
+
 def lower_stored(
     bundle: Bundle, name: str, lowering: StaticLowering, precision: str, into: Path
 ) -> TargetGraph:
@@ -53,8 +61,7 @@ def lower_stored(
         products = TypedProducts(graph, PRODUCTS[chosen])
         Rewriter(stored, graph, products, CONTRIB).run(entry.outputs)
         graph.save(path)
-    quantised = entry.precision in ("int8", "int4")
-    notes = [f"{entry.precision} weights of {name} unpacked to {chosen}"] if quantised else []
+    notes = [*float_notes(name, entry.precision, precision)]
     if name == "vision" and manifest.image is not None:
         notes += limits(manifest.image)
     return TargetGraph(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import onnx
@@ -33,7 +33,7 @@ class StoredGraph:
             model = onnx.load(str(path), load_external_data=False)
         except Exception as exc:  # protobuf raises whatever the bytes provoke
             raise BundleCorrupt(f"{path} is no ONNX graph: {exc}") from exc
-        self.opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+        self.opset = _opset(model)
         self.nodes = list(model.graph.node)
         self.functions = sorted(f.name for f in model.functions)
         self._tensors = {t.name: t for t in model.graph.initializer}
@@ -88,3 +88,12 @@ class StoredGraph:
                 "bundle again"
             )
         return self._tensors[name]
+
+
+def opset_of(path: Path) -> int:
+    """The operator set of an ONNX file."""
+    return _opset(onnx.load(str(path), load_external_data=False))
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max(int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))

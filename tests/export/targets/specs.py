@@ -89,7 +89,7 @@ class RandomWeights:
 
     def get(self, name: str) -> Float32:
         """Norms around one, everything else around zero."""
-        random = np.random.default_rng(abs(hash_of(name)))
+        random = np.random.default_rng(hash_of(name))
         shape = self.shape(name)
         if len(shape) == 1 and name.endswith(".weight"):
             return random.uniform(0.5, 1.5, shape).astype(np.float32)
@@ -98,6 +98,22 @@ class RandomWeights:
     def blocks(self, name: str) -> QuantBlocks | None:  # noqa: ARG002
         """None is quantised."""
         return None
+
+
+class SignedBlocks(RandomWeights):
+    """Every matrix in 4-bit blocks whose scales have both signs, as ggml's Q4_0 stores them."""
+
+    def blocks(self, name: str) -> QuantBlocks | None:
+        """Blocks of 32 that use all of their steps."""
+        rows, width = (*self.shape(name), 0)[:2]
+        if not width or name.startswith("embed") or "conv" in name:
+            return None
+        random = np.random.default_rng(hash_of(name))
+        values = random.integers(0, 16, (rows, width // 32, 32)).astype(np.uint8)
+        values[..., 0] = 0
+        scales = random.uniform(0.01, 0.05, (rows, width // 32)).astype(np.float32)
+        scales *= random.choice(np.array([-1, 1], np.float32), scales.shape)
+        return QuantBlocks(bits=4, values=values, scales=scales, zeros=None)
 
 
 def hash_of(name: str) -> int:
@@ -117,6 +133,7 @@ def bundle_of(
     *,
     symmetric: bool = False,
     capacity: int = CAPACITY,
+    weights: RandomWeights | None = None,
 ) -> Bundle:
     """A bundle with a decoder and nothing else, written by the real lowering."""
     folder.mkdir(parents=True)
@@ -125,7 +142,7 @@ def bundle_of(
         symmetric=symmetric,
         overrides=dict(INT4_EXCEPTIONS) if precision == "int4" else {},
     )
-    part = DecoderPart(spec=spec, weights=RandomWeights(spec), capacity=capacity)
+    part = DecoderPart(spec=spec, weights=weights or RandomWeights(spec), capacity=capacity)
     lowered = part.lower(folder, plan, Progress(part.steps))
     parts = ModelParts(
         name="tiny", family="tiny", license="none", precision=precision, weight_files=(),
