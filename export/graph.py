@@ -7,6 +7,7 @@ sits, so that later passes can find it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -49,13 +50,17 @@ class DataFile:
         """Append an array at the next page boundary and say where it lies."""
         self._file.write(b"\0" * (-self._file.tell() % ALIGNMENT))
         offset = self._file.tell()
-        self._file.write(np.ascontiguousarray(value).data)
+        if value.any():
+            self._file.write(np.ascontiguousarray(value).data)
+        else:  # zeros, as of a graph that is only counted: a hole takes no room
+            self._file.seek(value.nbytes, os.SEEK_CUR)
         return Segment(
             file=self.name, offset=offset, dtype=value.dtype.name, shape=tuple(value.shape)
         )
 
     def close(self) -> None:
         """Finish the file."""
+        self._file.truncate()
         self._file.close()
 
     def __enter__(self) -> DataFile:

@@ -27,6 +27,7 @@ GROUND = (
     "registry",
     "parity",
     "bundle",
+    "cost",
 )
 MAY_IMPORT = {
     "ground": set(),

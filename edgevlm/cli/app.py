@@ -20,6 +20,7 @@ from edgevlm.cli import (
     inspect,
     list_,
     pack,
+    plan,
     run,
     verify,
 )
@@ -43,6 +44,7 @@ app.command("ask")(ask.command)
 app.command("run")(run.command)
 app.command("events")(events.command)
 app.command("bench")(bench.command)
+app.command("plan")(plan.command)
 app.command("list")(list_.command)
 app.command("pack")(pack.command)
 app.command("doctor")(doctor.command)

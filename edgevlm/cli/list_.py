@@ -6,14 +6,17 @@ from typing import Annotated, Literal
 
 import typer
 
-Kind = Literal["families", "compressors", "backends", "sources", "sinks"]
+Kind = Literal["families", "compressors", "backends", "sources", "sinks", "devices"]
 
 
 def command(
     kind: Annotated[Kind, typer.Argument(help="what to list")],
     as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> None:
-    """List families, compressors, backends, sources or sinks, with what each needs."""
+    """List families, compressors, backends, sources, sinks or devices, with what each needs."""
+    if kind == "devices":
+        _devices(as_json)
+        return
     from edgevlm import registry
     from edgevlm.cli.console import table, to_stdout, write_json
 
@@ -46,3 +49,31 @@ def _here(backend: str) -> str:
     except BackendUnavailable as exc:
         return str(exc)
     return "yes"
+
+
+def _devices(as_json: bool) -> None:
+    from edgevlm.cli.console import table, to_stdout, write_json
+    from edgevlm.runtime.device.plan.devices import THIS, known, sources
+
+    devices, where = known(), sources()
+    if as_json:
+        write_json(
+            [
+                {"name": name, **device.model_dump(mode="json", exclude={"source"}),
+                 "source": [where[key] for key in device.source]}
+                for name, device in devices.items()
+            ]
+        )  # fmt: skip
+        return
+    rows = [
+        [name, d.title, f"{d.tensor_tflops or d.vector_tflops:g}", f"{d.bandwidth_gb_s:g}",
+         f"{d.usable_gb:g} of {d.memory_gb:g}", "-" if d.power_w is None else f"{d.power_w:g}",
+         ", ".join(d.source)]
+        for name, d in devices.items()
+    ]  # fmt: skip
+    rows.append([THIS, "this machine, measured in about ten seconds", "", "", "", "", "measured"])
+    head = ("name", "device", "TFLOPS", "GB/s", "GB for a model", "W", "source")
+    console = to_stdout()
+    console.print(table(head, rows))
+    for key, text in where.items():
+        console.print(f"{key}: {text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -46,13 +47,7 @@ def gather(options: ExportOptions) -> ModelParts:
     for flag, value in (("--adapter", options.adapter), ("--check-images", options.check_images)):
         if value is not None:
             raise ConfigError(f"{flag} {value}: nano is built in and takes neither")
-    size = IMAGE_SIZE if options.image_size is None else options.image_size
-    if size % efficientnet.STRIDE or not 64 <= size <= 1024:
-        raise ConfigError(
-            f"--image-size {size}: nano takes a multiple of {efficientnet.STRIDE} from 64 to 1024"
-        )
-    pool = _pool(options)
-    pool.matrix(size // efficientnet.STRIDE)  # refuses more tokens than cells
+    size, pool = _size_and_pool(options)
     files = (packages.DECODER, packages.ENCODER, packages.CLASS_NAMES)
     paths = tuple(file.locate() for file in files)
     language = GgufFile(paths[0])
@@ -97,19 +92,50 @@ def gather(options: ExportOptions) -> ModelParts:
             vision=vision.reference,
             image_size=(size, size),
         ),
-        image=ImageSpec(
-            policy=Fit(height=size, width=size, fit="letterbox", background=(255, 255, 255)),
-            resample="bicubic",
-            reducing_gap=2.0,  # halves the time for camera frames
-            alpha="white",
-            follows="edgevlm nano",
-        ),
+        image=_image(size),
         visual_tokens=VisualTokens(
             count=pool.tokens, compressor="grid", options={"tokens": pool.tokens}
         ),
         extra_files={LABELS.file: json.dumps(names, ensure_ascii=False, indent=0) + "\n"},
         licenses=licenses,
     )
+
+
+def resized(parts: ModelParts, options: ExportOptions) -> ModelParts:
+    """The same model for pictures of another size, or with another number of tokens.
+
+    Args:
+        parts: from ``gather``; its reference stays that of the old size.
+        options: the new choice.
+
+    Raises:
+        ConfigError: as ``gather``.
+    """
+    size, pool = _size_and_pool(options)
+    (vision,) = parts.parts
+    assert isinstance(vision, NanoVision)
+    return replace(parts, parts=(replace(vision, pool=pool, image_size=size),), image=_image(size))
+
+
+def _image(size: int) -> ImageSpec:
+    return ImageSpec(
+        policy=Fit(height=size, width=size, fit="letterbox", background=(255, 255, 255)),
+        resample="bicubic",
+        reducing_gap=2.0,  # halves the time for camera frames
+        alpha="white",
+        follows="edgevlm nano",
+    )
+
+
+def _size_and_pool(options: ExportOptions) -> tuple[int, GridPool]:
+    size = IMAGE_SIZE if options.image_size is None else options.image_size
+    if size % efficientnet.STRIDE or not 64 <= size <= 1024:
+        raise ConfigError(
+            f"--image-size {size}: nano takes a multiple of {efficientnet.STRIDE} from 64 to 1024"
+        )
+    pool = _pool(options)
+    pool.matrix(size // efficientnet.STRIDE)  # refuses more tokens than cells
+    return size, pool
 
 
 def _pool(options: ExportOptions) -> GridPool:

@@ -64,7 +64,7 @@ def bench(
     begun = time.perf_counter()
     figures: dict[str, Any] = {
         "device": platform.processor() or platform.machine(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": cores(),
         "threads": threads or "physical cores",
         "power_mode": None,
@@ -184,7 +184,8 @@ def _clip(path: Path, backend: str, threads: int) -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor as the system calls it."""
     try:
         for line in Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
