@@ -59,9 +59,10 @@ class DataFile:
         )
 
     def close(self) -> None:
-        """Finish the file."""
-        self._file.truncate()
-        self._file.close()
+        """Finish the file; may be called twice."""
+        if not self._file.closed:
+            self._file.truncate()  # a hole at the end counts too
+            self._file.close()
 
     def __enter__(self) -> DataFile:
         return self
