@@ -21,12 +21,12 @@ from edgevlm.export.cost.common import (
     table,
 )
 from edgevlm.export.cost.hollow import HollowCheckpoint, HollowSource
-from edgevlm.export.decoder.linear import PrecisionPlan
 from edgevlm.export.decoder.part import DecoderPart
 from edgevlm.export.hf_import.files import graph_folder
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.nano.recipe import resized
 from edgevlm.export.pipeline import gather
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 from edgevlm.export.recipe import family_of
 

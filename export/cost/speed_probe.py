@@ -9,8 +9,9 @@ import numpy as np
 from edgevlm.bundle.manifest import Precision
 from edgevlm.cost.probe import SpeedProbe
 from edgevlm.cost.sheet import PRECISIONS
-from edgevlm.export.decoder.linear import LinearWriter, PrecisionPlan
+from edgevlm.export.decoder.linear import LinearWriter
 from edgevlm.export.graph import DataFile, GraphBuilder
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.quantize import BLOCK, QuantBlocks
 from edgevlm.tensors import Float32
 
