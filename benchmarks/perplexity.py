@@ -1,15 +1,19 @@
 """Perplexity of bundles against transformers on the same GGUF weights.
 
 ``python -m benchmarks.perplexity BUNDLE...`` (nano bundles of any precision; wants the extras
-``export`` and ``nano``). The text is chapter I of Alice in Wonderland, kept in ``tests/data``; it
+``export`` and ``nano``). ``--int4`` exports nano itself, in every kind of 4 bits: groups of 32 and
+128, with zero points and without (TensorRT's kind), calibrated and rounded to nearest; nothing is
+repaired. The text is chapter I of Alice in Wonderland, kept in ``tests/data``; it
 is cut into windows, each with a fresh context, and a bundle reads a window in two pieces.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +22,11 @@ from tokenizers import Tokenizer
 
 from edgevlm.bundle import Bundle, open_bundle
 from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.export.gguf_file import GgufFile
+from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.nano.packages import DECODER
+from edgevlm.export.pipeline import export
+from edgevlm.export.tokenizer_gguf import build_tokenizer
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.load import open_backend
@@ -85,16 +93,46 @@ def transformers_logits() -> Callable[[list[int]], Logits]:
 def main() -> None:
     """Print one line a model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundles", type=Path, nargs="+")
-    paths: list[Path] = parser.parse_args().bundles
-    bundles = [open_bundle(path) for path in paths]
-    windows = text_windows(Tokenizer.from_str(bundles[0].read_text("tokenizer.json")))
+    parser.add_argument("bundles", type=Path, nargs="*")
+    parser.add_argument("--int4", action="store_true", help="every kind of 4 bits")
+    chosen = parser.parse_args()
+    if not chosen.bundles and not chosen.int4:
+        parser.error("name bundles, or --int4")
+    windows = text_windows(build_tokenizer(GgufFile(DECODER.locate()).metadata))
     reference = perplexity(windows, transformers_logits())
-    sys.stdout.write(f"transformers fp32: {reference:.3f}\n")
-    for path, bundle in zip(paths, bundles, strict=True):
+    print(f"transformers fp32: {reference:.3f}", flush=True)
+    for name, bundle in chain(given(chosen.bundles), kinds() if chosen.int4 else ()):
         found = perplexity(windows, bundle_logits(bundle))
-        change = 100 * (found / reference - 1)
-        sys.stdout.write(f"{path} ({bundle.manifest.precision}): {found:.3f}, {change:+.2f} %\n")
+        print(f"{name}: {found:.3f}, {100 * (found / reference - 1):+.2f} %", flush=True)
+
+
+def given(paths: list[Path]) -> Iterator[tuple[str, Bundle]]:
+    """Bundles that are there, and what to call them."""
+    for path in paths:
+        bundle = open_bundle(path)
+        yield f"{path} ({bundle.manifest.precision})", bundle
+
+
+def kinds() -> Iterator[tuple[str, Bundle]]:
+    """Nano in every kind of 4 bits, one after the other, and what to call it."""
+    for group, symmetric, calibrate in product((32, 128), (False, True), (True, False)):
+        options = ExportOptions(
+            precision="int4", group=group, symmetric=symmetric, calibrate=calibrate,
+            repair_budget=0, allow_drift=True,
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            begun, used = time.perf_counter(), time.process_time()
+            done = export("nano", Path(folder) / "bundle", options)
+            seconds, cpu = time.perf_counter() - begun, time.process_time() - used
+            name = ", ".join(
+                [
+                    f"groups of {group}",
+                    "symmetric" if symmetric else "asymmetric",
+                    "calibrated" if calibrate else "to nearest",
+                    f"{done.size / 1e6:.1f} MB, exported in {seconds:.0f} s ({cpu:.0f} s of CPU)",
+                ]
+            )
+            yield name, open_bundle(Path(folder) / "bundle")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 from edgevlm.bundle.manifest import Precision
 from edgevlm.errors import ConfigError
+from edgevlm.export.calibrate.effort import tokens_within
+from edgevlm.export.calibrate.pictures import PictureRows
 from edgevlm.export.calibrate.text import calibration_ids
 from edgevlm.export.decoder.part import DecoderPart
 from edgevlm.export.model_parts import ExportOptions, ModelParts, Reference
@@ -14,8 +17,7 @@ from edgevlm.export.probe import GREEDY_STEPS, probe_texts
 from edgevlm.export.reference.direct import DirectReference
 
 DEFAULT_CONTEXT = 2048
-# Larger decoders are rounded to nearest: they lose less by it, and calibrating them takes hours.
-CALIBRATED_PARAMETERS = 600_000_000
+GROUPS = (32, 64, 128)
 # Query, key and value decide where attention looks: in 4 bits they cost more accuracy than all
 # other layers together, and they are small. The output head has a tiny model's whole vocabulary
 # to tell apart, and shares its table with the embedding.
@@ -32,15 +34,19 @@ def precision_plan(options: ExportOptions, parts: ModelParts) -> PrecisionPlan:
     """Which precision each weight gets.
 
     Raises:
-        ConfigError: there is no such precision.
+        ConfigError: there is no such precision or group.
     """
     default = options.precision or parts.precision
     if default not in get_args(Precision):
         raise ConfigError(f"--precision {default}: one of {', '.join(get_args(Precision))}")
+    if options.group not in GROUPS:
+        raise ConfigError(f"--group {options.group}: one of {', '.join(map(str, GROUPS))}")
     overrides: dict[str, Precision] = dict(options.overrides)
     if default == "int4":
         overrides |= {k: v for k, v in INT4_EXCEPTIONS.items() if k not in overrides}
-    return PrecisionPlan(default=default, symmetric=options.symmetric, overrides=overrides)
+    return PrecisionPlan(
+        default=default, symmetric=options.symmetric, group=options.group, overrides=overrides
+    )
 
 
 def reference_of(parts: ModelParts) -> Reference | None:
@@ -53,16 +59,37 @@ def reference_of(parts: ModelParts) -> Reference | None:
 
 
 def decoder_part(
-    parts: ModelParts, options: ExportOptions, plan: PrecisionPlan, capacity: int
+    parts: ModelParts,
+    options: ExportOptions,
+    plan: PrecisionPlan,
+    capacity: int,
+    stage: Callable[[], None],
 ) -> DecoderPart | None:
-    """What writes the decoder, where a model has one that is not among its parts."""
+    """What writes the decoder, where a model has one that is not among its parts.
+
+    Args:
+        parts: the gathered model.
+        options: what the user chose.
+        plan: precisions.
+        capacity: tokens of the KV cache.
+        stage: writes the manifest of the parts that are there already.
+    """
     if parts.spec is None or parts.weights is None:
         return None
     ids: tuple[int, ...] = ()
-    small = options.calibrate and parts.spec.parameter_count() <= CALIBRATED_PARAMETERS
-    if plan.default == "int4" and parts.tokenizer is not None and small:
-        ids = calibration_ids(parts.tokenizer, parts.spec.vocab_size)
-    return DecoderPart(spec=parts.spec, weights=parts.weights, capacity=capacity, calibration=ids)
+    pictures = None
+    if plan.default == "int4" and parts.tokenizer is not None and options.calibrate:
+        most = tokens_within(parts.spec)
+        ids = calibration_ids(parts.tokenizer, parts.spec.vocab_size, most)
+        if parts.image is not None:
+            pictures = PictureRows(stage, options.check_images)
+    return DecoderPart(
+        spec=parts.spec,
+        weights=parts.weights,
+        capacity=capacity,
+        calibration=ids,
+        pictures=pictures,
+    )
 
 
 def capacity_of(options: ExportOptions, parts: ModelParts) -> int:

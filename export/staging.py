@@ -50,7 +50,7 @@ class Staging:
         self.plan = precision_plan(options, parts)
         self._capacity = capacity_of(options, parts)
         self._reference = reference_of(parts)
-        self._decoder = decoder_part(parts, options, self.plan, self._capacity)
+        self._decoder = decoder_part(parts, options, self.plan, self._capacity, self._stage)
         self._graphs: dict[str, GraphEntry] = {}
         self._weights: dict[str, WeightEntry] = {}
         self._made: dict[int, set[str]] = {}  # number of a part -> its graphs
@@ -76,9 +76,9 @@ class Staging:
 
     def lower(self, progress: Progress) -> None:
         """Write every graph, the tokenizer, the template and the licences."""
+        self._write_texts()
         for number, part in enumerate(self._all_parts()):
             self._take(number, self._lower(f"part-{number}", part, progress))
-        self._write_texts()
 
     def _take(self, number: int, lowered: Lowered) -> None:
         self._graphs |= lowered.graphs
@@ -131,7 +131,7 @@ class Staging:
 
     def probe(self, progress: Progress) -> None:
         """Let the source model answer the probe."""
-        self.writer.write_manifest(self.manifest())
+        self._stage()
         if self._reference is None:
             return
         if self._store.find("probe", self._root) is not None:
@@ -142,7 +142,7 @@ class Staging:
 
     def certify(self, progress: Progress) -> Certificate:
         """Run the probe through the graphs, in a child process: no engine is loaded here."""
-        self.writer.write_manifest(self.manifest())
+        self._stage()
         printed = run_module(
             "edgevlm.runtime.model.certify", self._root, doing="running the exported graphs"
         )
@@ -160,6 +160,9 @@ class Staging:
         written = self.writer.commit(lambda files: self._manifest(files, summary))
         self._store.forget()
         return written
+
+    def _stage(self) -> None:
+        self.writer.write_manifest(self.manifest())
 
     def manifest(self) -> Manifest:
         """Of the bundle as it is staged, its files without their hashes."""

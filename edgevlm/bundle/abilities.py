@@ -17,6 +17,10 @@ _NEEDS: dict[str, tuple[str, Callable[[Manifest], bool]]] = {
         "text encoder beside a picture embedding",
         lambda m: "text" in m.graphs and gives(m, "embedding"),
     ),
+    "segment": (
+        "text encoder beside patch embeddings",
+        lambda m: "text" in m.graphs and gives(m, "patch_embeds"),
+    ),
     "masks": ("mask decoder", lambda m: MASKS in m.graphs),
 }
 

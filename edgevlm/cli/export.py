@@ -36,6 +36,9 @@ def command(
     layout: Annotated[
         Literal["bundle", "hf"], typer.Option(help="hf: a folder of graphs as onnx-community has")
     ] = "bundle",
+    group: Annotated[
+        int, typer.Option(help="weights that share a scale in int4: 32, 64 or 128")
+    ] = 32,
     repair_budget: Annotated[
         float,
         typer.Option(
@@ -71,6 +74,7 @@ def command(
         check_images=check_images,
         reference=reference,
         layout=layout,
+        group=group,
         repair_budget=repair_budget,
         resume=resume,
         allow_drift=allow_drift,

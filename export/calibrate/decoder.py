@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.export.calibrate.effort import strips
 from edgevlm.export.calibrate.gptq import Importance, importance, quantize
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.precision import PrecisionPlan
-from edgevlm.export.quantize import BLOCK, QuantBlocks
+from edgevlm.export.quantize import BLOCK, QuantBlocks, join_columns
 from edgevlm.export.reference.decoder import NumpyDecoder
 from edgevlm.tensors import Float32
 
 CHUNK = 512  # tokens of one context
+BESIDE = 32  # before a picture, and behind it
 
 
 class CalibratedSource:
@@ -20,12 +26,12 @@ class CalibratedSource:
 
     Args:
         source: the checkpoint.
-        blocks: quantised matrices by canonical name, ``.weight`` included.
+        packed: quantised matrices by canonical name, ``.weight`` included.
     """
 
-    def __init__(self, source: WeightSource, blocks: dict[str, QuantBlocks]) -> None:
+    def __init__(self, source: WeightSource, packed: dict[str, PackedBlocks]) -> None:
         self._source = source
-        self._blocks = blocks
+        self._packed = packed
 
     def has(self, name: str) -> bool:
         """True if the checkpoint holds this weight."""
@@ -41,7 +47,36 @@ class CalibratedSource:
 
     def blocks(self, name: str) -> QuantBlocks | None:
         """The quantised matrix."""
-        return self._blocks.get(name) or self._source.blocks(name)
+        packed = self._packed.get(name)
+        return self._source.blocks(name) if packed is None else packed.unpacked()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedBlocks:
+    """A matrix in 4 bits, as small as it can be kept.
+
+    Args:
+        values: uint8 ``(out, blocks, block_size / 2)``, low nibble first.
+        scales: float32 ``(out, blocks)``.
+        zeros: uint8 ``(out, blocks)``, or None.
+    """
+
+    values: NDArray[np.uint8]
+    scales: Float32
+    zeros: NDArray[np.uint8] | None
+
+    @classmethod
+    def of(cls, blocks: QuantBlocks) -> PackedBlocks:
+        """Pack."""
+        return cls(blocks.packed_values(), blocks.scales, blocks.zeros)
+
+    def unpacked(self) -> QuantBlocks:
+        """The blocks as they were."""
+        pairs = np.stack([self.values & 15, self.values >> 4], axis=-1)
+        values = pairs.reshape(*self.values.shape[:2], -1)
+        return QuantBlocks(
+            bits=4, values=values, scales=self.scales, zeros=self.zeros, rounded=True
+        )
 
 
 def calibrate(
@@ -49,8 +84,9 @@ def calibrate(
     source: WeightSource,
     plan: PrecisionPlan,
     token_ids: Sequence[int],
+    pictures: Sequence[Float32] = (),
     layer_done: Callable[[str], None] = lambda _what: None,
-) -> dict[str, QuantBlocks]:
+) -> dict[str, PackedBlocks]:
     """Quantise every matrix that ``plan`` gives four bits and that is not in blocks already.
 
     Args:
@@ -58,6 +94,9 @@ def calibrate(
         source: the checkpoint.
         plan: precisions.
         token_ids: the calibration text.
+        pictures: rows ``(tokens, hidden_size)`` that pictures become; each is a context of its
+            own, between some of the text. Their rotary positions count on as a text's do, and
+            what some families add to the first layers is left out.
         layer_done: told after every layer.
 
     Returns:
@@ -66,14 +105,18 @@ def calibrate(
     decoder = _Watching(spec, source, plan)
     chunks = [list(token_ids[n : n + CHUNK]) for n in range(0, len(token_ids), CHUNK)]
     streams = [decoder.embed(chunk) for chunk in chunks]
-    blocks: dict[str, QuantBlocks] = {}
+    for n, rows in enumerate(pictures):
+        text = streams[n % len(chunks)]
+        streams.append(np.concatenate([text[:BESIDE], rows, text[BESIDE : 2 * BESIDE]]))
+    decoder.forget("embed_tokens.")
+    packed: dict[str, PackedBlocks] = {}
     for layer in range(spec.num_layers):
         for n, rows in enumerate(streams):
             decoder.reset()
             streams[n] = decoder.layer(layer, rows)
-        blocks |= decoder.quantized()
+        packed |= {name: PackedBlocks.of(b) for name, b in decoder.quantized().items()}
         layer_done(f"calibrating layer {layer + 1}/{spec.num_layers}")
-    return blocks
+    return packed
 
 
 class _Watching(NumpyDecoder):
@@ -82,15 +125,19 @@ class _Watching(NumpyDecoder):
     def __init__(self, spec: DecoderSpec, source: WeightSource, plan: PrecisionPlan) -> None:
         super().__init__(spec, source)
         self._plan = plan
-        self._products: dict[str, Float32] = {}  # by the first matrix over the same inputs
+        # A strip of columns after the other, by the first matrix over the same inputs.
+        self._products: dict[str, list[Float32]] = {}
         self._same: dict[str, str] = {}  # matrix -> that first one
         self._last: tuple[Float32, str] | None = None
 
     def _linear(self, x: Float32, name: str, bias: bool = False) -> Float32:
         if self._takes(name):
             if self._last is None or self._last[0] is not x:
-                products = x.T @ x
-                self._products[name] = self._products.get(name, 0) + products
+                cut = [x[:, a:b] for a, b in strips(x.shape[1])]
+                products = [strip.T @ strip for strip in cut]
+                for total, more in zip(self._products.get(name, ()), products, strict=False):
+                    more += total
+                self._products[name] = products
                 self._last = (x, name)
             self._same[name] = self._last[1]
         return super()._linear(x, name, bias)
@@ -103,16 +150,27 @@ class _Watching(NumpyDecoder):
             and self._source.blocks(weight) is None
         )
 
+    def forget(self, start: str) -> None:
+        """Let go of the weights whose names begin so."""
+        for name in [n for n in self._kept if n.startswith(start)]:
+            del self._kept[name]
+
     def quantized(self) -> dict[str, QuantBlocks]:
         """The matrices seen since the last call, whose weights and inputs are then forgotten."""
-        seen: dict[str, Importance] = {n: importance(p) for n, p in self._products.items()}
+        seen = {n: [importance(p) for p in products] for n, products in self._products.items()}
         found = {
-            f"{name}.weight": quantize(
-                self._weight(f"{name}.weight"), seen[first], symmetric=self._plan.symmetric
-            )
+            f"{name}.weight": self._quantized(self._weight(f"{name}.weight"), seen[first])
             for name, first in self._same.items()
         }
         self._products, self._same, self._last = {}, {}, None
-        for name in [n for n in self._kept if n.startswith("layers.")]:
-            del self._kept[name]
+        self.forget("layers.")
         return found
+
+    def _quantized(self, matrix: Float32, seen: list[Importance]) -> QuantBlocks:
+        plan, width = self._plan, matrix.shape[1]
+        block = plan.block("int4", width)
+        parts = [
+            quantize(matrix[:, a:b], one, symmetric=plan.symmetric, block=block)
+            for (a, b), one in zip(strips(width), seen, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else join_columns(parts)

@@ -47,25 +47,42 @@ def importance(products: Array) -> Importance:
     ordered = hessian[np.ix_(order, order)]
     # The upper factor of the inverse is the inverse of the lower factor, both orders reversed.
     lower = np.linalg.cholesky(ordered[::-1, ::-1])
-    root = np.linalg.inv(lower)[::-1, ::-1]
-    return Importance(order, root.astype(np.float32), squares.astype(np.float32))
+    root = np.ascontiguousarray(_inverse(lower)[::-1, ::-1])
+    return Importance(order, root, squares.astype(np.float32))
 
 
-def quantize(matrix: Float32, found: Importance, *, symmetric: bool = False) -> QuantBlocks:
-    """Four bits a value, in blocks of ``BLOCK`` neighbours.
+def _inverse(lower: Float32) -> Float32:
+    """Of a lower triangular matrix, half by half: a third of what a general one takes."""
+    size = len(lower)
+    if size <= AT_ONCE:
+        small: Float32 = np.linalg.inv(lower)
+        return small
+    half = size // 2
+    found = np.zeros_like(lower)
+    found[:half, :half] = _inverse(lower[:half, :half])
+    found[half:, half:] = _inverse(lower[half:, half:])
+    found[half:, :half] = -found[half:, half:] @ (lower[half:, :half] @ found[:half, :half])
+    return found
+
+
+def quantize(
+    matrix: Float32, found: Importance, *, symmetric: bool = False, block: int = BLOCK
+) -> QuantBlocks:
+    """Four bits a value, in blocks of ``block`` neighbours.
 
     Args:
-        matrix: float32 ``(out, in)``, ``in`` a multiple of ``BLOCK``.
+        matrix: float32 ``(out, in)``, ``in`` a multiple of ``block``.
         found: from ``importance`` of the same layer's inputs.
         symmetric: without zero points.
+        block: values that share a scale.
     """
     nearest = quantize_symmetric if symmetric else quantize_asymmetric
-    grid = nearest(matrix, 4, importance=found.diagonal)
+    grid = nearest(matrix, 4, block, importance=found.diagonal)
     order, root = found.order, found.root
-    scales = np.repeat(grid.scales, BLOCK, axis=1)[:, order]
+    scales = np.repeat(grid.scales, block, axis=1)[:, order]
     scales[scales == 0] = 1
     zeros = np.full(grid.scales.shape, 8, np.uint8) if grid.zeros is None else grid.zeros
-    middle = np.repeat(zeros, BLOCK, axis=1)[:, order].astype(np.float32)
+    middle = np.repeat(zeros, block, axis=1)[:, order].astype(np.float32)
     # Column by column, so that each is contiguous.
     left, scales, middle = (np.ascontiguousarray(x.T) for x in (matrix[:, order], scales, middle))
     chosen = np.empty(left.shape, np.uint8)
@@ -82,7 +99,7 @@ def quantize(matrix: Float32, found: Importance, *, symmetric: bool = False) -> 
     values[:, order] = chosen.T
     return QuantBlocks(
         bits=4,
-        values=values.reshape(len(matrix), -1, BLOCK),
+        values=values.reshape(len(matrix), -1, block),
         scales=grid.scales,
         zeros=grid.zeros,
         rounded=True,

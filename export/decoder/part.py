@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgevlm.bundle.decoder import DecoderSpec
-from edgevlm.export.calibrate.decoder import CalibratedSource, calibrate
+from edgevlm.export.calibrate.decoder import CalibratedSource, PackedBlocks, calibrate
+from edgevlm.export.calibrate.pictures import PictureRows
 from edgevlm.export.decoder import ort_gqa
 from edgevlm.export.decoder.embedding import embedding_table
 from edgevlm.export.decoder.weights import WeightSource
@@ -14,7 +15,6 @@ from edgevlm.export.graph import DataFile
 from edgevlm.export.model_parts import Lowered
 from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
-from edgevlm.export.quantize import QuantBlocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,13 +27,15 @@ class DecoderPart:
         capacity: tokens that the KV cache holds.
         calibration: tokens of a text that 4-bit weights are rounded with an eye on; none rounds
             to nearest.
+        pictures: gives rows to calibrate on besides.
     """
 
     spec: DecoderSpec
     weights: WeightSource
     capacity: int
     calibration: tuple[int, ...] = ()
-    _rounded: dict[str, QuantBlocks] = field(default_factory=dict)
+    pictures: PictureRows | None = None
+    _rounded: dict[str, PackedBlocks] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -44,16 +46,27 @@ class DecoderPart:
     def lower(self, folder: Path, plan: PrecisionPlan, progress: Progress) -> Lowered:
         """Write the graph, layer by layer."""
         source: WeightSource = self.weights
-        graph_notes: tuple[str, ...] = ()
         if self.calibration:
             if not self._rounded:
-                blocks = calibrate(self.spec, source, plan, self.calibration, progress.step)
-                self._rounded.update(blocks)
+                self._calibrate(folder, plan, progress)
             source = CalibratedSource(source, self._rounded)
-            graph_notes = (f"4-bit weights calibrated on {len(self.calibration)} tokens (GPTQ)",)
         with DataFile(folder / "decoder.onnx.data") as data:
             graph, lowered = ort_gqa.lower(self.spec, source, plan, data, self.capacity, progress)
             table = embedding_table(self.spec, source, plan, data, lowered.weights)
             graph.save(folder / "decoder.onnx")
-        entry = lowered.graph.model_copy(update={"notes": graph_notes})
+        notes = (self._note(),) if plan.default == "int4" else ()
+        entry = lowered.graph.model_copy(update={"notes": notes})
         return Lowered({"decoder": entry}, {**lowered.weights, "embedding": table})
+
+    def _calibrate(self, folder: Path, plan: PrecisionPlan, progress: Progress) -> None:
+        rows = [] if self.pictures is None else self.pictures.of(folder)
+        self._rounded.update(
+            calibrate(self.spec, self.weights, plan, self.calibration, rows, progress.step)
+        )
+
+    def _note(self) -> str:
+        """How the weights were rounded."""
+        if not self.calibration:
+            return "4-bit weights rounded to nearest"
+        beside = "" if self.pictures is None else " of text and on pictures"
+        return f"4-bit weights calibrated on {len(self.calibration)} tokens{beside} (GPTQ)"

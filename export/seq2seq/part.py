@@ -84,12 +84,14 @@ def _written(
     exceptions: dict[str, str],
     entries: dict[str, WeightEntry],
 ) -> Lowered:
+    notes = ("4-bit weights rounded to nearest",) if precision == "int4" else ()
     entry = GraphEntry(
         file=f"{graph.name}.onnx",
         lowering=lowering,
         opset=graph.opset,
         precision=precision,
         exceptions=exceptions,
+        notes=notes,
         inputs=tuple(graph.inputs),
         outputs=tuple(graph.outputs),
     )

@@ -14,6 +14,7 @@ from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.masks import MaskDecoder, Masks
+from edgevlm.runtime.model.segmentation import Segmentation, segmented
 from edgevlm.runtime.model.text_encoder import TextEncoder, checked_texts
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
 from edgevlm.tensors import Array, Float32
@@ -95,16 +96,36 @@ class Perception:
             ContextOverflow: a label is longer than the context.
         """
         require(self._manifest, "classify")
+        spec, embeds = self._of_labels(labels, template)
+        embedding = self.encode(image).outputs["embedding"][0]
+        chances = probabilities(embedding, embeds, spec)
+        best = np.argsort(-chances, kind="stable")
+        return [(labels[i], float(chances[i])) for i in best]
+
+    def segment(
+        self, image: Any, labels: Sequence[str], template: str | None = None
+    ) -> Segmentation:
+        """The best label of every pixel.
+
+        Raises:
+            ContractError: the encoder gives no patches that texts can be held against, or
+                arguments that do not fit.
+            ImageError: a picture that cannot be taken.
+            ContextOverflow: a label is longer than the context.
+        """
+        require(self._manifest, "segment")
+        spec, embeds = self._of_labels(labels, template)
+        return segmented(self.encode(image), embeds, tuple(labels), spec)
+
+    def _of_labels(self, labels: Sequence[str], template: str | None) -> tuple[TextSpec, Float32]:
+        """Embeddings of labels in their template, and how they are scored."""
         spec = self._manifest.text
         assert spec is not None
         pattern = spec.template if template is None else template
         if SLOT not in pattern:
             raise ContractError(f"the template {pattern!r} has no place {SLOT} for the label")
         texts = tuple(pattern.replace(SLOT, label) for label in checked_texts(labels))
-        embedding = self.encode(image).outputs["embedding"][0]
-        chances = probabilities(embedding, self._label_embeds(texts), spec)
-        best = np.argsort(-chances, kind="stable")
-        return [(labels[i], float(chances[i])) for i in best]
+        return spec, self._label_embeds(texts)
 
     def masks(self, image: Any, **prompts: Any) -> Masks:
         """Masks of points and boxes; arguments as in ``MaskDecoder.decode``.

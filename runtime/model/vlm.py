@@ -19,6 +19,7 @@ from edgevlm.runtime.model.masks import Masks
 from edgevlm.runtime.model.messages import conversation
 from edgevlm.runtime.model.perception import Perception
 from edgevlm.runtime.model.sampling import SamplingOptions
+from edgevlm.runtime.model.segmentation import Segmentation
 from edgevlm.runtime.model.vision import Encoded
 from edgevlm.tensors import Array, Float32
 
@@ -189,6 +190,28 @@ class Vlm:
         """
         with self._alone():
             return self._perception.classify(image, labels, template)
+
+    def segment(
+        self, image: Any, labels: Sequence[str], template: str | None = None
+    ) -> Segmentation:
+        """Which of ``labels`` each part of the picture shows.
+
+        Args:
+            image: a picture, as in ``ask``, or what ``encode`` gave for it.
+            labels: at least one; a label such as "background" takes what the others do not name.
+            template: as in ``classify``.
+
+        Returns:
+            the best label of every pixel of the picture as it came.
+
+        Raises:
+            ContractError: the bundle has no text encoder beside an encoder whose patches can be
+                held against texts, or arguments that do not fit.
+            ImageError: a picture that cannot be taken.
+            ContextOverflow: a label is longer than the text encoder's context.
+        """
+        with self._alone():
+            return self._perception.segment(image, labels, template)
 
     def masks(
         self,

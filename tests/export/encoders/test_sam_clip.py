@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import edgevlm
 from edgevlm.errors import CheckpointError
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.pipeline import Exported, export
@@ -61,6 +63,31 @@ def test_one_pass_gives_what_every_part_gives_by_itself(shown: Shown, number: in
         found, wanted = shown.bundle[f"{number}.{name}"], shown.source[number][name]
         assert found.shape == wanted.shape, name
         assert np.abs(found - wanted).max() < 1e-4, name
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_every_pixel_gets_its_best_label(shown: Shown, name: str):
+    """Against torch: the patches' logits brought to the encoder's input, cut out, and resized."""
+    labels = ["boat", "water", "sky"]
+    root, spec = shown.exported.target.parent, shown.exported.manifest.text
+    with edgevlm.load(root / "bundle", threads=1, spin=False) as model:
+        encoded = model.encode(picture(root, name))
+        found = model.segment(encoded, labels)
+        texts = model.encode_text([spec.template.replace("{}", label) for label in labels])
+    side, (size, _, _) = found.logits.shape[-1], encoded.pixels[0].shape
+    wanted = spec.logit_scale * encoded.outputs["patch_embeds"][0] @ texts.T
+    wanted = torch.from_numpy(wanted.T.reshape(1, 3, side, side))
+    wanted = torch.nn.functional.interpolate(wanted, (size, size), mode="bilinear")
+    height, width = encoded.extent
+    wanted = wanted[..., :height, :width]
+    wanted = torch.nn.functional.interpolate(wanted, encoded.source, mode="bilinear")[0]
+    ordered = wanted.sort(0, descending=True)
+    clear = (ordered.values[0] - ordered.values[1] > 1e-3).numpy()
+    assert found.label_map.shape == encoded.source
+    assert clear.mean() > 0.9
+    assert (found.label_map == ordered.indices[0].numpy())[clear].all()
+    assert sum(found.shares().values()) == pytest.approx(1)
+    assert found.mask("sky").mean() == pytest.approx(found.shares()["sky"])
 
 
 def test_the_certificate_compares_every_head(shown: Shown):

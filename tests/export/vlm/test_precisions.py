@@ -43,6 +43,8 @@ def test_a_bundle_keeps_the_gates_of_its_precision(
     assert found.greedy.decisive_misses == 0
     assert done.manifest.parity.passed
     assert done.manifest.precision == precision
+    calibrated = "4-bit weights calibrated on 15360 tokens of text and on pictures (GPTQ)"
+    assert (calibrated in done.manifest.graphs["decoder"].notes) == (precision == "int4")
     status = "emulated" if precision == "fp16" else "measured"  # the CPU computes in float32
     assert (found.backend, found.status) == ("ort-cpu", status)
     assert run_command(["inspect", str(tmp_path / "bundle")]) == 0
