@@ -127,18 +127,6 @@ def stack_rows(parts: list[QuantBlocks]) -> QuantBlocks:
     )
 
 
-def join_columns(parts: list[QuantBlocks]) -> QuantBlocks:
-    """Strips of columns, whole blocks each, as one matrix; all are of one kind."""
-    zeros = [p.zeros for p in parts if p.zeros is not None]
-    return QuantBlocks(
-        bits=parts[0].bits,
-        values=np.concatenate([p.values for p in parts], axis=1),
-        scales=np.concatenate([p.scales for p in parts], axis=1),
-        zeros=np.concatenate(zeros, axis=1) if zeros else None,
-        rounded=parts[0].rounded,
-    )
-
-
 def _blocks_of(matrix: Float32, block_size: int) -> Float32:
     rows, width = matrix.shape
     if width % block_size:

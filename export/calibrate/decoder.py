@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.export.calibrate.effort import strips
-from edgevlm.export.calibrate.gptq import Importance, importance, quantize
+from edgevlm.export.calibrate.gptq import Importance, importance, join_columns, quantize
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.precision import PrecisionPlan
-from edgevlm.export.quantize import BLOCK, QuantBlocks, join_columns
+from edgevlm.export.quantize import BLOCK, QuantBlocks
 from edgevlm.export.reference.decoder import NumpyDecoder
 from edgevlm.tensors import Float32
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from edgevlm.answer import Answer
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.abilities import require
-from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.decode import Budget, never
 from edgevlm.runtime.model.inference import Inference, Turn
 from edgevlm.runtime.model.masks import Masks
 from edgevlm.runtime.model.messages import conversation
+from edgevlm.runtime.model.one_caller import OneCaller
 from edgevlm.runtime.model.perception import Perception
 from edgevlm.runtime.model.sampling import SamplingOptions
 from edgevlm.runtime.model.segmentation import Segmentation
@@ -35,8 +33,7 @@ class Vlm:
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle = bundle
         self.backend = backend
-        self._lock = threading.Lock()
-        self._closed = False
+        self._caller = OneCaller()
         speaks = "decoder" in bundle.manifest.graphs
         graphs = backend.select(bundle)
         self._inference = Inference(graphs, backend) if speaks else None
@@ -84,7 +81,7 @@ class Vlm:
         turns = conversation(image, question, messages, system)
         budget = Budget(max_tokens=max_tokens, deadline_ns=deadline_ns, cancelled=cancelled)
         sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
-        with self._alone():
+        with self._caller.alone():
             turn = Turn()
             for _ in inference.tokens(turn, turns, sampling, budget):
                 pass
@@ -119,7 +116,7 @@ class Vlm:
         sampling: SamplingOptions,
         budget: Budget,
     ) -> Generator[str, None, Answer]:
-        with self._alone():
+        with self._caller.alone():
             turn = Turn()
             text = inference.text_stream()
             for token in inference.tokens(turn, turns, sampling, budget):
@@ -147,7 +144,7 @@ class Vlm:
             ContractError: the bundle has no vision encoder.
             ImageError: a picture that cannot be taken.
         """
-        with self._alone():
+        with self._caller.alone():
             return self._perception.encode(image)
 
     def encode_text(self, texts: Sequence[str]) -> Float32:
@@ -164,7 +161,7 @@ class Vlm:
             ContractError: the bundle has no text encoder, or what came is no list of texts.
             ContextOverflow: a text is longer than the encoder's context.
         """
-        with self._alone():
+        with self._caller.alone():
             return self._perception.encode_text(texts)
 
     def classify(
@@ -188,29 +185,19 @@ class Vlm:
             ImageError: a picture that cannot be taken.
             ContextOverflow: a label is longer than the text encoder's context.
         """
-        with self._alone():
+        with self._caller.alone():
             return self._perception.classify(image, labels, template)
 
     def segment(
         self, image: Any, labels: Sequence[str], template: str | None = None
     ) -> Segmentation:
-        """Which of ``labels`` each part of the picture shows.
-
-        Args:
-            image: a picture, as in ``ask``, or what ``encode`` gave for it.
-            labels: at least one; a label such as "background" takes what the others do not name.
-            template: as in ``classify``.
-
-        Returns:
-            the best label of every pixel of the picture as it came.
+        """The best of ``labels`` for every pixel of the picture; arguments as in ``classify``.
 
         Raises:
             ContractError: the bundle has no text encoder beside an encoder whose patches can be
                 held against texts, or arguments that do not fit.
-            ImageError: a picture that cannot be taken.
-            ContextOverflow: a label is longer than the text encoder's context.
         """
-        with self._alone():
+        with self._caller.alone():
             return self._perception.segment(image, labels, template)
 
     def masks(
@@ -235,14 +222,14 @@ class Vlm:
             ContractError: the bundle has no mask decoder, or prompts that do not fit.
             ImageError: a picture that cannot be taken.
         """
-        with self._alone():
+        with self._caller.alone():
             return self._perception.masks(
                 image, points=points, labels=labels, boxes=boxes, several=several
             )
 
     def close(self) -> None:
         """Release graphs and cache; may be called twice."""
-        self._closed = True
+        self._caller.close()
         self._perception.close()
         if self._inference is not None:
             self._inference.close()
@@ -257,16 +244,3 @@ class Vlm:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self._closed:
-            raise ContractError("this model is closed; load it again")
-        if not self._lock.acquire(blocking=False):
-            raise ContractError(
-                "this model is answering another call; load a second one for a second thread"
-            )
-        try:
-            yield
-        finally:
-            self._lock.release()

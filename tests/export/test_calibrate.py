@@ -65,7 +65,7 @@ def test_a_bundle_in_four_bits_says_that_it_is_calibrated(tmp_path: Path):
 
 def test_queries_keys_and_values_may_differ_in_precision(tmp_path: Path):
     made = save(tmp_path / "checkpoint", config("llama"))
-    options = {"overrides": {"*.v_proj": "int8"}, "allow_drift": True}  # fp32's gate is for fp32
+    options = {"overrides": {"*.v_proj": "int8"}, "allow_drift": True, "repair_budget": 0}
     bundle = export_to(made.folder, tmp_path / "bundle", **options)
     weights = bundle.manifest.weights
     assert bundle.manifest.graphs["decoder"].notes == ()
