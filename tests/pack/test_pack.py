@@ -64,7 +64,7 @@ def test_the_archive_holds_the_bundle_wheels_licences_and_their_hashes(
     }
 
     wheels = {p.name.split("-")[0].replace("_", "-"): p for p in (top / "wheels").iterdir()}
-    needed = declared() | {"edgevlm", "pip", "onnxruntime", "exceptiongroup"}
+    needed = declared() | {"edgevlm", "pip", "onnxruntime", "onnx", "exceptiongroup"}
     assert set(wheels) == {name.lower() for name in needed}
     assert "aarch64" in wheels["onnxruntime"].name
     pins = dict(line.split(" ") for line in (top / "requirements.txt").read_text().splitlines())
