@@ -36,9 +36,9 @@ def gate_ms() -> float:
     picture = rng.integers(0, 255, (1080, 1920, 3), np.uint8)
     frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
     pixels, gate = VideoPixels(frame), LumaGate()
-    gate.changed(pixels.luma())
+    gate.differs(pixels.luma())
     gate.accept()
-    return 1e3 * _median(lambda: gate.changed(pixels.luma()), runs=200)
+    return 1e3 * _median(lambda: gate.differs(pixels.luma()), runs=200)
 
 
 def _median(work: Callable[[], object], runs: int = RUNS) -> float:

@@ -93,6 +93,7 @@ class RunConfig(_Section):
     limits: LimitsSection = LimitsSection()
     engine: EngineSection = EngineSection()
     sinks: tuple[str, ...] = Field(default=(), description="URIs of where events go besides stdout")
+    record: str | None = Field(default=None, description="folder for frames and decisions")
     rules: tuple[RuleSection, ...] = ()
 
     @field_validator("rules")

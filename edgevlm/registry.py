@@ -135,6 +135,10 @@ SINKS = Registry(
             "edgevlm.runtime.stream.sinks.sqlite:SqliteSink",
             "sqlite:PATH?days=30&megabytes=1000, the event store: `edgevlm events` reads it",
         ),
+        "video": Entry(
+            "edgevlm.runtime.stream.sinks.video:VideoSink",
+            "video:PATH.mp4, the frames that were looked at with the answers that stood",
+        ),
         "http": Entry(
             "edgevlm.runtime.stream.sinks.webhook:WebhookSink", "as https:, without encryption"
         ),

@@ -21,6 +21,7 @@ from edgevlm.cli import (
     list_,
     pack,
     plan,
+    replay,
     run,
     verify,
 )
@@ -43,6 +44,7 @@ app.command("verify")(verify.command)
 app.command("ask")(ask.command)
 app.command("run")(run.command)
 app.command("events")(events.command)
+app.command("replay")(replay.command)
 app.command("bench")(bench.command)
 app.command("plan")(plan.command)
 app.command("list")(list_.command)

@@ -59,6 +59,10 @@ def command(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--sink", metavar="URI", help="events go there too; see: edgevlm list sinks"),
     ] = None,
+    record: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="DIR", help="keep frames and decisions there, for edgevlm replay"),
+    ] = None,
     limit: Annotated[Optional[int], typer.Option(help="frames")] = None,  # noqa: UP045
     duration: Annotated[Optional[float], typer.Option(help="seconds")] = None,  # noqa: UP045
     backend: Annotated[Optional[str], typer.Option(help="see: edgevlm list backends")] = None,  # noqa: UP045
@@ -86,6 +90,7 @@ def command(
         "limits.frames": limit,
         "limits.duration_s": duration,
         "sinks": sink or None,
+        "record": record,
         "engine.backend": backend,
         "engine.threads": threads,
         "engine.verify": verify,

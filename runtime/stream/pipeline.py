@@ -15,11 +15,13 @@ from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.accounting import Account
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.compose import answer_event, fault_event, summary_event
+from edgevlm.runtime.stream.gates.base import Gate
 from edgevlm.runtime.stream.gates.luma import LumaGate
 from edgevlm.runtime.stream.handover import Latest
 from edgevlm.runtime.stream.intake import Intake, position_s
 from edgevlm.runtime.stream.mode import mode_of
-from edgevlm.runtime.stream.sinks.base import Told
+from edgevlm.runtime.stream.recording.playback import Playback
+from edgevlm.runtime.stream.sinks.base import Decision, Told, Watcher
 from edgevlm.runtime.stream.states import States
 
 MAX_FAILURES_IN_A_ROW = 3
@@ -42,6 +44,8 @@ class Stream:
         model: answers; used from the caller's thread only.
         clock: of ages, rates and limits.
         stopped: asked between frames and between tokens.
+        watcher: told of every frame that is looked at.
+        playback: takes the place of source and gate.
 
     Raises:
         ConfigError: a mode that the source cannot keep.
@@ -54,6 +58,8 @@ class Stream:
         model: Vlm,
         clock: Clock = SYSTEM,
         stopped: Callable[[], bool] = lambda: False,
+        watcher: Watcher | None = None,
+        playback: Callable[[Account], Playback] | None = None,
     ) -> None:
         self._config = config
         self._source = source
@@ -63,9 +69,12 @@ class Stream:
         hand_over = None
         if mode_of(config, source.live) == "freshest":
             hand_over = Latest[FrameItem](keep=lambda item: isinstance(item, SourceFault))
-        self._gate = LumaGate() if config.policy.gate else None
+        self._watcher = watcher
         self._account = Account()
-        self._intake = Intake(config, source, hand_over, self._account, clock, stopped)
+        played = None if playback is None else playback(self._account)
+        own = LumaGate() if config.policy.gate else None
+        self._gate: Gate | None = played or own
+        self._intake = played or Intake(config, source, hand_over, self._account, clock, stopped)
         self._standing: _Standing | None = None
         self._seq = 0
         self._begun_ns = clock.monotonic_ns()
@@ -112,16 +121,20 @@ class Stream:
         if policy.max_age_s is not None and wait_ms > policy.max_age_s * 1e3:
             self._account.drop("stale")
             return
-        changed = self._gate is None or self._gate.changed(frame.pixels.luma())
+        changed = self._gate is None or self._gate.changed(frame)
         gate_ms = (self._clock.monotonic_ns() - taken_ns) / 1e6
         if not changed and self._standing is not None:
             yield from self._reuse(frame, wait_ms, gate_ms)
             return
         try:
             answer = self._ask(frame)
+        except SourceError:  # its pixels cannot be read
+            self._account.failed += 1
+            raise
         except BackendError as exc:
             self._account.failed += 1
             self._failures += 1
+            self._saw(frame, "fail")
             if self._failures >= MAX_FAILURES_IN_A_ROW:
                 raise
             yield Told(fault_event(self._config.name, self._next_seq(), exc), frame)
@@ -139,6 +152,7 @@ class Stream:
         whole = answer.finish_reason in ("stop", "length")
         self._standing = _Standing(answer, self._seq) if whole else None
         now = self._last_reuse_s = position_s(frame, self._source.live)
+        self._saw(frame, "answer")
         event = self._event(frame, answer, reused_of=None)
         yield Told(event, frame)
         yield from self._states.answered(event, frame, answer, now)
@@ -163,6 +177,7 @@ class Stream:
     def _reuse(self, frame: Frame, wait_ms: float, gate_ms: float) -> Iterator[Told]:
         assert self._standing is not None
         self._account.reused += 1
+        self._saw(frame, "reuse")
         now, last = position_s(frame, self._source.live), self._last_reuse_s
         age_ms = max(0, self._clock.monotonic_ns() - frame.monotonic_ns) / 1e6
         timing = Timing(wait=wait_ms, gate=gate_ms, total=age_ms)
@@ -173,6 +188,10 @@ class Stream:
             self._last_reuse_s = now
             yield Told(self._event(frame, answer, reused_of=self._standing.seq), frame)
         yield from self._states.stands(frame, answer, now)
+
+    def _saw(self, frame: Frame, do: Decision) -> None:
+        if self._watcher is not None:
+            self._watcher.seen(frame, do, self._account.dropped)
 
     def _next_seq(self) -> int:
         self._seq += 1

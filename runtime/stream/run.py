@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 
+from edgevlm.bundle import Manifest
 from edgevlm.bundle.abilities import require
 from edgevlm.config import RunConfig, load_config
 from edgevlm.event import Event, SummaryEvent
@@ -13,6 +15,7 @@ from edgevlm.runtime.model.load import load
 from edgevlm.runtime.stream.clock import SYSTEM
 from edgevlm.runtime.stream.mode import mode_of
 from edgevlm.runtime.stream.pipeline import Stream
+from edgevlm.runtime.stream.recording.recorder import Recorder
 from edgevlm.runtime.stream.sinks import Sinks, open_sinks
 from edgevlm.runtime.stream.sources import open_source
 
@@ -52,7 +55,7 @@ def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
     )
     with (
         closing(opened) as source,
-        open_sinks(config.sinks) as sinks,
+        open_sinks(config.sinks) as opened_sinks,
     ):
         mode_of(config, source.live)  # refused before a model is loaded
         spin = config.engine.spin
@@ -65,8 +68,21 @@ def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
             cpu_fallback=config.engine.cpu_fallback,
             trust_engines=config.engine.trust_engines,
         ) as model:
-            require(model.bundle.manifest, "ask")
-            yield from _delivered(Stream(config, source, model, SYSTEM, stopped), sinks)
+            manifest = model.bundle.manifest
+            require(manifest, "ask")
+            with _recorder(config, manifest, source.live) as recorders:
+                sinks = Sinks([*opened_sinks, *recorders])
+                stream = Stream(config, source, model, SYSTEM, stopped, watcher=sinks)
+                yield from _delivered(stream, sinks)
+
+
+@contextmanager
+def _recorder(config: RunConfig, manifest: Manifest, live: bool) -> Iterator[list[Recorder]]:
+    if config.record is None:
+        yield []
+        return
+    with closing(Recorder(Path(config.record), config, manifest, live)) as recorder:
+        yield [recorder]
 
 
 def _delivered(stream: Stream, sinks: Sinks) -> Iterator[Event]:

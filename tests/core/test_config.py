@@ -25,9 +25,12 @@ name = "door"
 bundle = "b"
 ask = "q"
 sinks = ["sqlite:events.db"]
+record = "recorded"
 [source]
 uri = "rtsp://camera/1"
 realtime = true
+reconnect = false
+timeout_s = 5.0
 [policy]
 mode = "freshest"
 max_age_s = 0.5

@@ -123,7 +123,7 @@ def test_with_its_source_an_import_is_certified(tmp_path: Path):
     assert done.manifest is not None
     assert done.manifest.parity is not None
     assert done.manifest.parity.passed
-    found, *_ = done.certificate.backends
+    (found,) = done.certificate.backends
     assert found.greedy is not None
     assert found.greedy.agreed == 32
     with pytest.raises(ConfigError, match="weights of its own"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevlm.frame import UInt8
+from edgevlm.frame import Frame, UInt8
 
 GRID_WH = (64, 36)
 
@@ -32,8 +32,12 @@ class LumaGate:
         self._anchor: NDArray[np.int16] | None = None
         self._candidate: NDArray[np.int16] | None = None
 
-    def changed(self, luma: UInt8) -> bool:
-        """True for the first frame, and for one that differs from the anchor.
+    def changed(self, frame: Frame) -> bool:
+        """True for the first frame, and for one that differs from the anchor."""
+        return self.differs(frame.pixels.luma())
+
+    def differs(self, luma: UInt8) -> bool:
+        """``changed`` of a frame with this brightness.
 
         Args:
             luma: uint8 ``(height, width)``.

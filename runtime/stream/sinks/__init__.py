@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from edgevlm.errors import ConfigError, SinkError
+from edgevlm.event import DropReason
+from edgevlm.frame import Frame
 from edgevlm.registry import SINKS
-from edgevlm.runtime.stream.sinks.base import Sink, Told
+from edgevlm.runtime.stream.sinks.base import Decision, Sink, Told, Watcher
 
 __all__ = ["Sink", "Sinks", "Told", "open_sink", "open_sinks"]
 
@@ -37,10 +39,20 @@ class Sinks:
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks
+        self._watchers = [sink for sink in sinks if isinstance(sink, Watcher)]
+        self._said: list[SinkError] = []
+
+    def seen(self, frame: Frame, do: Decision, dropped: Mapping[DropReason, int]) -> None:
+        """Tell those that want to know of a frame; what they say comes with the next event."""
+        for watcher in self._watchers:
+            try:
+                watcher.seen(frame, do, dropped)
+            except SinkError as exc:
+                self._said.append(exc)
 
     def write(self, told: Told) -> list[SinkError]:
         """Give one event to all of them, and what they have to say."""
-        said = []
+        said, self._said = self._said, []
         for sink in self._sinks:
             try:
                 sink.write(told)
@@ -50,7 +62,7 @@ class Sinks:
 
 
 @contextmanager
-def open_sinks(uris: Sequence[str]) -> Iterator[Sinks]:
+def open_sinks(uris: Sequence[str]) -> Iterator[list[Sink]]:
     """Open them all, or none; close them all, whatever happens.
 
     Raises:
@@ -63,4 +75,4 @@ def open_sinks(uris: Sequence[str]) -> Iterator[Sinks]:
             sink = open_sink(uri)
             stack.callback(sink.close)
             opened.append(sink)
-        yield Sinks(opened)
+        yield opened

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
-from edgevlm.event import Event
+from edgevlm.event import DropReason, Event
 from edgevlm.frame import Frame
+
+Decision = Literal["answer", "reuse", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +41,23 @@ class Sink(Protocol):
 
         Raises:
             SinkError: events are lost; the message says how many.
+        """
+        ...
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """A sink that also wants to know of every frame, before the events that the frame has."""
+
+    def seen(self, frame: Frame, do: Decision, dropped: Mapping[DropReason, int]) -> None:
+        """A frame was looked at.
+
+        Args:
+            frame: the frame.
+            do: it got an answer of its own, the last one stands, or the model failed.
+            dropped: all drops of the stream so far, by reason.
+
+        Raises:
+            SinkError: as ``write``.
         """
         ...

@@ -126,7 +126,7 @@ def test_texts_and_probabilities_are_those_of_transformers(shown: Shown):
 def test_the_certificate_compares_every_output(shown: Shown):
     manifest, certificate = shown.exported.manifest, shown.exported.certificate
     assert certificate.reference.startswith("transformers ")
-    found, *_ = certificate.backends
+    (found,) = certificate.backends
     wanted = {f"{g}.{t.name}" for g, entry in manifest.graphs.items() for t in entry.outputs}
     assert {stage.stage for stage in found.stages} == wanted
     assert found.misses == ()

@@ -83,7 +83,7 @@ def test_embeddings_masks_and_scores_are_those_of_transformers(shown: Shown, num
 def test_the_certificate_compares_embeddings_masks_and_scores(shown: Shown):
     certificate = shown.exported.certificate
     assert certificate.reference.startswith("transformers ")
-    found, *_ = certificate.backends
+    (found,) = certificate.backends
     assert {stage.stage for stage in found.stages} == {
         "vision.image_embeddings", "mask.masks", "mask.scores",
     }  # fmt: skip

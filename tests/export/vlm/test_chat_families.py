@@ -75,7 +75,7 @@ def test_prompt_logits_and_greedy_tokens_are_those_of_transformers(asked: Asked,
 def test_the_certificate_compares_every_stage_with_the_source_model(asked: Asked):
     certificate = asked.exported.certificate
     assert certificate.reference.startswith("transformers ")
-    found, *_ = certificate.backends
+    (found,) = certificate.backends
     stages = {stage.stage for stage in found.stages}
     assert {"hidden.first", "hidden.last"} < stages
     assert stages & {"vision.visual_tokens", "vision.merged"}

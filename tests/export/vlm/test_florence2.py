@@ -87,7 +87,7 @@ def test_prompt_logits_and_answer_are_those_of_transformers(
 
 def test_the_certificate_has_the_tower_the_projection_and_the_encoder(root: Path):
     parity = json.loads((root / "bundle" / "parity.json").read_text())
-    backend, *_ = parity["backends"]
+    (backend,) = parity["backends"]
     stages = {s["stage"]: s for s in backend["stages"]}
     assert set(stages) == {
         "vision.features", "vision.visual_tokens", "encoder.encoded", "hidden.first", "hidden.last",

@@ -104,7 +104,8 @@ def test_a_sink_that_fails_at_the_summary_fails_the_run_behind_it(config, clock,
 
 def test_the_store_is_a_sink(tmp_path):
     path = tmp_path / "events.db"
-    with open_sinks([f"sqlite:{path}?days=0&megabytes=5&thumbnails=0"]) as sinks:
+    with open_sinks([f"sqlite:{path}?days=0&megabytes=5&thumbnails=0"]) as opened:
+        sinks = Sinks(opened)
         assert sinks.write(told(0)) == []
         assert sinks.write(fault(1)) == []
     assert [e.body["kind"] for e in find(path, thumbnails=True)] == ["answer", "fault"]
@@ -113,7 +114,8 @@ def test_the_store_is_a_sink(tmp_path):
 def test_a_damaged_store_is_said_with_the_first_event(tmp_path):
     path = tmp_path / "events.db"
     path.write_bytes(b"SQLite format 3\x00" + bytes(range(256)) * 40)
-    with open_sinks([f"sqlite:{path}"]) as sinks:
+    with open_sinks([f"sqlite:{path}"]) as opened:
+        sinks = Sinks(opened)
         (said,) = sinks.write(told(0))
         assert "put aside as events.db.corrupt-" in str(said)
         assert sinks.write(told(1)) == []

@@ -1,0 +1,19 @@
+"""What a gate is: something that says whether a frame needs an answer of its own."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edgevlm.frame import Frame
+
+
+class Gate(Protocol):
+    """Decides for every frame of one stream whether the last answer still stands."""
+
+    def changed(self, frame: Frame) -> bool:
+        """True if the frame needs an answer of its own, as the first one does."""
+        ...
+
+    def accept(self) -> None:
+        """The frame last looked at has been answered: later ones are compared with it."""
+        ...

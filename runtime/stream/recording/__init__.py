@@ -1,0 +1,1 @@
+"""What a run saw and decided, kept so that another model can be asked the same again."""
