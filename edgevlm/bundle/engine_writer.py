@@ -79,25 +79,43 @@ class EngineWriter:
         self._drop_empty_folders(self.bundle.root / FOLDER)
         os.close(self._lock)
 
-    def commit(self, made: Mapping[str, NewEngine], parity: BackendParity, here: bool) -> Manifest:
+    def commit(
+        self,
+        made: Mapping[str, NewEngine],
+        parity: BackendParity,
+        *,
+        here: bool,
+        lowered: BackendParity | None = None,
+    ) -> Manifest:
         """Note the engines in the build record, move them in, and rewrite the manifest last.
 
         Args:
             made: graph -> its engine.
             parity: what is known of their results.
             here: they were compiled on the device that they are for.
+            lowered: what is known of the graphs that they were compiled from.
 
         Raises:
             BundleError: the record, or the folder, cannot be written.
         """
         try:
-            return self._commit(made, parity, here)
+            entries, files = self._move_in(made)
+            compiled = TargetEngines(
+                built="here" if here else "ahead-of-time",
+                parity=parity,
+                lowered=lowered,
+                graphs=entries,
+            )
+            return self._rewrite(compiled, files)
         except OSError as exc:
             raise BundleError(f"{self.bundle.root} cannot take the engines: {exc}") from exc
 
-    def _commit(self, made: Mapping[str, NewEngine], parity: BackendParity, here: bool) -> Manifest:
+    def _move_in(
+        self, made: Mapping[str, NewEngine]
+    ) -> tuple[dict[str, EngineEntry], dict[str, FileEntry]]:
+        """Give every engine its name and its place: nobody sees it before the manifest does."""
         fsync_tree(self.root)
-        folder = target_folder(self._target)
+        root, folder = self.bundle.root, target_folder(self._target)
         entries, files, moves = {}, {}, {}
         for graph, new in made.items():
             digest = sha256_file(new.path)
@@ -106,20 +124,20 @@ class EngineWriter:
             files[file] = FileEntry(size=new.path.stat().st_size, sha256=digest)
             moves[file] = new.path
         record_built({f.sha256: f"{self._target} {name}" for name, f in files.items()})
-        root, old = self.bundle.root, self.bundle.manifest
         (root / folder).mkdir(exist_ok=True)
         for file, path in moves.items():
             path.replace(root / file)
         fsync_tree(root / folder)
-        kept = {n: f for n, f in old.files.items() if not n.startswith(f"{folder}/")} | files
-        compiled = TargetEngines(
-            built="here" if here else "ahead-of-time", parity=parity, graphs=entries
-        )
+        return entries, files
+
+    def _rewrite(self, compiled: TargetEngines, files: Mapping[str, FileEntry]) -> Manifest:
+        old, folder = self.bundle.manifest, target_folder(self._target)
+        kept = {n: f for n, f in old.files.items() if not n.startswith(f"{folder}/")}
         manifest = Manifest.model_validate(
             old.model_dump()
             | {
                 "engines": {**old.engines, self._target: compiled},
-                "files": dict(sorted(kept.items())),
+                "files": dict(sorted({**kept, **files}.items())),
             }
         )
         self._replace_manifest(manifest)

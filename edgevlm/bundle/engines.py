@@ -151,11 +151,14 @@ class TargetEngines(Strict):
     """What ``edgevlm build --target`` made.
 
     ``built`` is ``here`` for an engine compiled on the kind of device that runs it, which timed its
-    kernels there, and ``ahead-of-time`` otherwise.
+    kernels there, and ``ahead-of-time`` otherwise. ``parity`` is that of the engines; ``lowered``
+    that of the graphs they were compiled from, which ONNX Runtime ran on the stored probe: what the
+    lowering and its precision cost, whatever the compiler then does.
     """
 
     built: Literal["here", "ahead-of-time"]
     parity: BackendParity
+    lowered: BackendParity | None = None
     graphs: dict[str, EngineEntry] = Field(min_length=1)
 
 

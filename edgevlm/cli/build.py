@@ -34,33 +34,41 @@ def command(
     level: Annotated[
         int, typer.Option(min=0, max=5, help="optimisation level; 2 on boards of 8 GB")
     ] = 3,
+    measure: Annotated[
+        bool, typer.Option(help="run the lowered graphs on the CPU: what lowering them costs")
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="replace the target's engines")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Compile the graphs of BUNDLE for --target and put the engines into it."""
     from edgevlm.cli.console import progress, to_stderr, write_json
+    from edgevlm.cli.engine_table import lowered_table
     from edgevlm.export.engines.build import BuildOptions, build
     from edgevlm.export.engines.target import parse_target
 
     signal.signal(signal.SIGTERM, _terminate)
     options = BuildOptions(
-        precision=precision, workspace_mib=workspace_mb, level=level, force=force
+        precision=precision, workspace_mib=workspace_mb, level=level, force=force, measure=measure
     )
     with progress(f"build {target}") as report:
         done = build(bundle, parse_target(target), options, report)
     console = to_stderr()
     console.print(_table(target, done))
-    for graph, entry in done.manifest.engines[target].graphs.items():
+    made = done.manifest.engines[target]
+    if made.lowered is not None:
+        console.print(lowered_table(target, made.lowered, done.manifest.precision))
+    elif measure:
+        console.print("what the lowering costs is not measured: no kernels for it here")
+    for graph, entry in made.graphs.items():
         for note in entry.notes:
             console.print(f"{graph}: {note}")
     if as_json:
-        made = done.manifest.engines[target].model_dump(mode="json")
         write_json(
             {
                 "bundle": str(bundle),
                 "bundle_id": done.manifest.bundle_id,
                 "target": target,
-                **made,
+                **made.model_dump(mode="json"),
                 "compiled": {n: c.model_dump(mode="json") for n, c in done.compiled.items()},
             }
         )

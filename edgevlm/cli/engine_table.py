@@ -10,7 +10,10 @@ from edgevlm.bundle.build_record import built_here
 from edgevlm.bundle.engines import EngineEntry, TargetEngines
 from edgevlm.bundle.provenance import FileEntry
 from edgevlm.cli.console import table
+from edgevlm.cli.parity_table import parity_table
+from edgevlm.parity import BackendParity, Certificate
 
+REFERENCE = "the source model, before anything is compiled"
 COLUMNS = ("graph", "engine", "MB", "precision", "lowering", "shapes", "loads here")
 
 
@@ -36,6 +39,12 @@ def engine_table(target: str, made: TargetEngines, files: Mapping[str, FileEntry
         f"{device}, built {made.built}, {made.parity.status}"
     )
     return table(COLUMNS, rows, title)
+
+
+def lowered_table(target: str, lowered: BackendParity, precision: str) -> Table:
+    """The graphs that a target's engines were compiled from, against the source model."""
+    named = lowered.model_copy(update={"backend": f"{target} graphs, {lowered.backend}"})
+    return parity_table(Certificate(reference=REFERENCE, precision=precision, backends=(named,)))
 
 
 def _shapes(entry: EngineEntry) -> str:

@@ -32,7 +32,7 @@ def command(
 
 def _print(opened: Any, certificate: Any) -> None:
     from edgevlm.cli.console import table, to_stdout
-    from edgevlm.cli.engine_table import engine_table
+    from edgevlm.cli.engine_table import engine_table, lowered_table
     from edgevlm.cli.parity_table import parity_table, repairs
 
     manifest, console = opened.manifest, to_stdout()
@@ -83,6 +83,8 @@ def _print(opened: Any, certificate: Any) -> None:
         console.print(table(("", "name", "dtype", "shape", "meaning"), rows, title))
     for target, made in manifest.engines.items():
         console.print(engine_table(target, made, manifest.files))
+        if made.lowered is not None:
+            console.print(lowered_table(target, made.lowered, manifest.precision))
     if certificate is not None:
         console.print(parity_table(certificate, repairs(manifest)))
     if manifest.parity is not None and manifest.parity.degraded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,14 @@ from edgevlm.bundle.engine_writer import EngineWriter, NewEngine
 from edgevlm.bundle.engines import EngineEntry, EngineKey, Platform
 from edgevlm.bundle.entries import TensorEntry
 from edgevlm.bundle.static_cache import StaticLowering
-from edgevlm.errors import BuildError, BundleError, ExportError
+from edgevlm.errors import BuildError, BundleError, ContractError, ExportError
 from edgevlm.export.engines.job import Compiled, CompileJob, Device, Survey
 from edgevlm.export.engines.library import check_installed, numbers
 from edgevlm.export.engines.process import run_job, survey
 from edgevlm.export.engines.profiles import profile_of
 from edgevlm.export.engines.target import BuildTarget
 from edgevlm.export.progress import Report
+from edgevlm.export.targets.as_bundle import measure
 from edgevlm.export.targets.operators import check_operators
 from edgevlm.export.targets.relower import TargetGraph, TargetPrecision, relower
 from edgevlm.parity import BackendParity
@@ -43,6 +45,8 @@ class BuildOptions:
         workspace_mib: scratch memory that one kernel may ask for.
         level: optimisation level of the compiler, 0 (fast to build) to 5.
         force: replace the target's engines.
+        measure: run the lowered graphs on the CPU over the stored probe, where ONNX Runtime is
+            here: what the lowering and its precision cost.
         device: what to compile for, where it is not this machine's.
     """
 
@@ -50,6 +54,7 @@ class BuildOptions:
     workspace_mib: int = WORKSPACE_MIB
     level: int = LEVEL
     force: bool = False
+    measure: bool = True
     device: Device | None = None
 
 
@@ -102,9 +107,14 @@ def build(
         here = survey(Survey(library=target.library, module=target.module, device=device))
         try:
             graphs = _lowered(writer, here, options, report, lower)
-            return _compile(writer, target, here, graphs, options, report)
+            lowered = _measured(writer.bundle, graphs, report) if options.measure else None
+            made, compiled = _compile(writer, target, here, graphs, options, report)
+            report(len(graphs), len(graphs), "writing the manifest")
+            parity = BackendParity(backend=target.backend, status="compiled, not run")
+            manifest = writer.commit(made, parity, here=target.sm is None, lowered=lowered)
         except OSError as exc:
             raise ExportError(f"{root} cannot take engines: {exc}") from exc
+    return Built(manifest=manifest, platform=here, compiled=compiled)
 
 
 def lowering_for(platform: Platform) -> StaticLowering:
@@ -137,7 +147,7 @@ def _compile(
     graphs: Mapping[str, TargetGraph],
     options: BuildOptions,
     report: Report,
-) -> Built:
+) -> tuple[dict[str, NewEngine], dict[str, Compiled]]:
     made: dict[str, NewEngine] = {}
     compiled: dict[str, Compiled] = {}
     for done, (name, graph) in enumerate(graphs.items()):
@@ -178,10 +188,21 @@ def _compile(
         for path in graph_files(graph.path):  # nothing else needs them: the disk may be small
             if not any(path in graph_files(g.path) for g in list(graphs.values())[done + 1 :]):
                 path.unlink()
-    report(len(graphs), len(graphs), "writing the manifest")
-    parity = BackendParity(backend=target.backend, status="compiled, not run")
-    manifest = writer.commit(made, parity, here=target.sm is None)
-    return Built(manifest=manifest, platform=here, compiled=compiled)
+    return made, compiled
+
+
+def _measured(
+    bundle: Bundle, graphs: Mapping[str, TargetGraph], report: Report
+) -> BackendParity | None:
+    """The lowered graphs against the source model; None where nothing here can run them."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    report(0, len(graphs), "running the lowered graphs on the CPU")
+    try:
+        found = measure(bundle, graphs)
+    except ContractError:  # bf16, for which no CPU kernel exists
+        return None
+    return next((b for b in found.backends if b.backend == "ort-cpu"), None)
 
 
 def _check_tensors(

@@ -26,6 +26,12 @@ def test_engines_go_into_the_bundle_and_inspect_shows_them(
     assert found["compiled"]["decoder"]["layers"] > 10
     assert "decoder: building engine" in done.stderr
     assert "ahead of time" in done.stderr
+    # What the lowering costs was measured on the probe, and is shown: nothing, in float32.
+    assert found["lowered"]["logits"]["max_abs"] < 1e-3
+    assert found["lowered"]["greedy"]["agreed"] == found["lowered"]["greedy"]["steps"]
+    assert found["parity"] == {**found["parity"], "status": "compiled, not run", "logits": None}
+    shown = edgevlm("inspect", copied).stdout
+    assert shown.count("before anything is compiled") == 1
     assert "engines for trt-rtx:sm89: tensorrt-rtx" in edgevlm("inspect", copied).stdout
     again = edgevlm("build", copied, "--target", "trt-rtx:sm89")
     assert again.returncode == 1

@@ -64,7 +64,9 @@ def on(bundle: Path) -> Build:
     def run(double: str, **options: Any) -> Built:
         module = f"tests.export.engines.doubles:{double}"
         target = dataclasses.replace(parse_target("trt"), module=module)
-        return build(bundle, target, BuildOptions(device=ORIN, **options), lower=lower)
+        return build(
+            bundle, target, BuildOptions(device=ORIN, measure=False, **options), lower=lower
+        )
 
     return run
 
@@ -137,7 +139,7 @@ def test_targets_do_not_touch_each_other(on: Build, bundle: Path):
         module="tests.export.engines.doubles:JETPACK_7",
     )
     device = Device(sm="86", cuda="13")
-    done = build(bundle, rtx, BuildOptions(device=device), lower=lower)
+    done = build(bundle, rtx, BuildOptions(device=device, measure=False), lower=lower)
     assert done.manifest.engines["trt"] == first
     assert done.manifest.engines["trt-rtx:sm86"].built == "ahead-of-time"
     assert (bundle / "engines" / "trt-rtx-sm86").is_dir()
@@ -172,7 +174,7 @@ def test_engines_that_are_not_the_graphs_are_refused(bundle: Path):
         parse_target("trt"), module="tests.export.engines.doubles:JETPACK_7"
     )
     with pytest.raises(BuildError, match=r"rows: .*y is float32, wanted float16"):
-        build(bundle, target, BuildOptions(device=ORIN), lower=lie)
+        build(bundle, target, BuildOptions(device=ORIN, measure=False), lower=lie)
 
 
 def test_a_graph_without_a_lowering_is_named(bundle: Path):
@@ -180,7 +182,7 @@ def test_a_graph_without_a_lowering_is_named(bundle: Path):
         parse_target("trt"), module="tests.export.engines.doubles:JETPACK_7"
     )
     with pytest.raises(ExportError, match="no lowering for the graphs decoder"):
-        build(bundle, target, BuildOptions(device=ORIN), lower=lambda *_: {})
+        build(bundle, target, BuildOptions(device=ORIN, measure=False), lower=lambda *_: {})
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgevlm.bundle import Bundle, open_bundle
 from edgevlm.errors import BuildError, UnsupportedOperator
-from edgevlm.export.engines.build import build
+from edgevlm.export.engines.build import BuildOptions, build
 from edgevlm.export.engines.job import CompileJob, Device
 from edgevlm.export.engines.process import run_job
 from edgevlm.export.engines.target import parse_target
@@ -29,7 +29,11 @@ def test_a_bundle_gets_engines_for_a_card_that_is_not_here(
     root = Path(shutil.copytree(tiny.root, tmp_path / "bundle"))
     said: list[str] = []
     done = build(
-        root, parse_target("trt-rtx:sm86"), report=lambda *step: said.append(step[2]), lower=lower
+        root,
+        parse_target("trt-rtx:sm86"),
+        BuildOptions(measure=False),
+        report=lambda *step: said.append(step[2]),
+        lower=lower,
     )
     opened = open_bundle(root, "always")
     assert opened.id == tiny.id
