@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 
 from edgevlm.errors import PackError
@@ -25,8 +26,10 @@ def run_pip(words: Sequence[str], what: str, environment: Mapping[str, str] | No
         PackError: it failed; names the package where one is to blame.
     """
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
-    variables = {**os.environ, **(environment or {})}
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    # A pip that is killed leaves its folders: they lie in one that goes with us.
+    with tempfile.TemporaryDirectory() as scratch:
+        variables = {**os.environ, "TMPDIR": scratch, **(environment or {})}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
     said = done.stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -53,6 +55,23 @@ def test_installed_from_the_archive_it_answers_without_a_network(
     assert not {"torch", "transformers", "onnx"} & installed
     verified = [venv / "bin/edgevlm", "verify", top / "bundle"]
     subprocess.run(verified, env=alone, check=True, capture_output=True, timeout=100)
+
+
+def test_ended_in_the_middle_it_leaves_nothing_behind(nano: Bundle, tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as index:  # which takes calls and says nothing
+        where = f"http://127.0.0.1:{index.getsockname()[1]}/simple"
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+        alone = {**clean, "PIP_CONFIG_FILE": "/dev/null", "PIP_NO_BUILD_ISOLATION": "0",
+                 "PIP_INDEX_URL": where, "TMPDIR": str(tmp_path)}  # fmt: skip
+        command = [sys.executable, "-m", "edgevlm", "pack", str(nano.root), "-o",
+                   str(tmp_path / "board.tar")]  # fmt: skip
+        with subprocess.Popen(command, env=alone, stderr=subprocess.DEVNULL) as process:
+            index.settimeout(120)
+            caller, _ = index.accept()
+            with caller:
+                process.terminate()
+                assert process.wait(30) == 128 + signal.SIGTERM
+    assert [p.name for p in tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(("python", "tag"), [("3.10", "cp310"), ("3.12", "cp312")])

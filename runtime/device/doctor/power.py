@@ -11,7 +11,8 @@ from edgevlm.runtime.device.doctor.tree import FileTree
 
 # ``< POWER_MODEL ID=0 NAME=15W >``
 _MODEL = re.compile(r"(?m)^\s*<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>")
-_NOT_THROTTLING = ("fan", "processor")  # cooling devices that only blow, or that a PC always lists
+# Cooling devices that slow something down; fans, backlights and warnings are others.
+_THROTTLING = ("throttle", "cpufreq", "devfreq", "gpu")
 
 
 def probe(machine: Machine) -> Iterator[Finding]:
@@ -103,7 +104,7 @@ def _heat(tree: FileTree) -> Iterator[Finding]:
         for device in tree.names("/sys/class/thermal", "cooling_device*")
         if (tree.number(f"{device}/cur_state") or 0) > 0
         and (kind := tree.text(f"{device}/type") or "")
-        and not any(word in kind.lower() for word in _NOT_THROTTLING)
+        and any(word in kind.lower() for word in _THROTTLING)
     ]
     if hottest is None:
         return

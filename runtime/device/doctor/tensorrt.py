@@ -1,4 +1,4 @@
-"""CUDA, cuDNN and TensorRT of the system, and whether this Python sees TensorRT."""
+"""CUDA, its bindings, cuDNN and TensorRT, and whether this Python sees TensorRT."""
 
 from __future__ import annotations
 
@@ -30,9 +30,24 @@ def probe(machine: Machine) -> Iterator[Finding]:
             found=version or "not installed",
             remedy=package if lost else "",
         )
+    yield from _bindings(machine, cuda)
     yield _version(machine, tensorrt)
     if tensorrt:
         yield _module(machine)
+
+
+def _bindings(machine: Machine, cuda: str) -> Iterator[Finding]:
+    """Whether cuda-bindings, where they are installed, are of the CUDA that is here."""
+    version, major = machine.version("cuda-bindings"), cuda.split(".")[0]
+    if not version:
+        return
+    fits = not major or version.split(".")[0] == major
+    yield Finding(
+        what="cuda-bindings",
+        verdict="ok" if fits else "warn",
+        found=version if fits else f"{version}, and CUDA is {cuda}",
+        remedy="" if fits else f"pip install 'cuda-bindings=={major}.*'",
+    )
 
 
 def _version(machine: Machine, version: str) -> Finding:

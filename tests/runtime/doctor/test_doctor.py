@@ -107,6 +107,8 @@ def test_thor_with_the_registrys_wheels(tmp_path: Path):
     )
     assert found["tensorrt-rtx"].verdict == "fail"
     assert found["cudnn"].found == "9.12.0"
+    assert found["cuda-bindings"].found == "12.9.4, and CUDA is 13.0.0"
+    assert found["cuda-bindings"].remedy == "pip install 'cuda-bindings==13.*'"
     assert found["heat"].found == "tj-thermal at 100 C, slowed down by gpu-gpc-0"
     assert "nvpmodel -m 0" in found["power-mode"].remedy
     assert "cma" not in found

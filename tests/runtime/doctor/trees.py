@@ -108,6 +108,8 @@ def orin_nano(root: Path) -> tuple[FileTree, Python]:
         f"{thermal}/thermal_zone2/type": "cv0-thermal\n",
         f"{thermal}/cooling_device0/type": "pwm-fan\n",
         f"{thermal}/cooling_device0/cur_state": "2\n",
+        f"{thermal}/cooling_device3/type": "hot-surface-alert\n",
+        f"{thermal}/cooling_device3/cur_state": "1\n",
         f"{thermal}/cooling_device1/type": "cpufreq-cpu0\n",
         f"{thermal}/cooling_device1/cur_state": "0\n",
         "/var/lib/dpkg/status": dpkg(
@@ -220,7 +222,8 @@ def thor(root: Path) -> tuple[FileTree, Python]:
         f"{ARM}/libcudnn.so.9": "", f"{ARM}/libcudnn.so.9.12.0": "",
         "/dev/nvidiactl": "", "/dev/nvidia0": "", "/dev/dri/renderD128": "",
         "/etc/group": GROUPS,
-        **wheels(site, "onnxruntime_gpu-1.31.1", "pillow-13.0.0", "tensorrt_rtx_cu13_libs-1.7.1"),
+        **wheels(site, "onnxruntime_gpu-1.31.1", "pillow-13.0.0", "tensorrt_rtx_cu13_libs-1.7.1",
+                 "cuda_bindings-12.9.4"),
     })  # fmt: skip
     library(root / f"{site}/onnxruntime/capi/libonnxruntime_providers_cuda.so".lstrip("/"),
             [89, 90, 120, 121])  # fmt: skip
