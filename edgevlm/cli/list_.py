@@ -58,17 +58,16 @@ def _devices(as_json: bool) -> None:
     devices, where = known(), sources()
     if as_json:
         write_json(
-            [
-                {"name": name, **device.model_dump(mode="json", exclude={"source"}),
-                 "source": [where[key] for key in device.source]}
-                for name, device in devices.items()
-            ]
-        )  # fmt: skip
+            {
+                "devices": [{"name": n, **d.model_dump(mode="json")} for n, d in devices.items()],
+                "sources": where,
+            }
+        )
         return
     rows = [
         [name, d.title, f"{d.tensor_tflops or d.vector_tflops:g}", f"{d.bandwidth_gb_s:g}",
          f"{d.usable_gb:g} of {d.memory_gb:g}", "-" if d.power_w is None else f"{d.power_w:g}",
-         ", ".join(d.source)]
+         ", ".join(sorted({key for keys in d.source.values() for key in keys.split(", ")}))]
         for name, d in devices.items()
     ]  # fmt: skip
     rows.append([THIS, "this machine, measured in about ten seconds", "", "", "", "", "measured"])

@@ -8,16 +8,11 @@ from fnmatch import fnmatchcase
 from edgevlm.bundle.manifest import Precision
 from edgevlm.cost.sheet import PRECISIONS, Weights
 from edgevlm.export.cost.counter import Matrix
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.quantize import BLOCK
 
-SCALE_BYTES = 4  # a float32 scale a block
-# Bytes a number takes in blocks: int4 has a packed zero point a block besides the scale.
-BYTES: Mapping[Precision, float] = {
-    "fp32": 4.0,
-    "fp16": 2.0,
-    "int8": 1.0 + SCALE_BYTES / BLOCK,
-    "int4": 0.5 + (SCALE_BYTES + 0.5) / BLOCK,
-}
+PLAIN = PrecisionPlan(default="fp32")  # asymmetric int4 in blocks of 32, as export has it
+BYTES: Mapping[Precision, float] = {p: PLAIN.bytes_each(p) for p in PRECISIONS}
 # Where the exporter keeps 8 bits in an int4 decoder (``INT4_EXCEPTIONS`` of staging and seq2seq),
 # by the places that those weights have in our graphs.
 KEPT_INT8 = (

@@ -84,9 +84,14 @@ def test_wrong_asks_say_what_was_wanted(
 
 def test_devices_are_listed_with_their_sources(capfd: pytest.CaptureFixture[str]):
     code, out, _ = run(capfd, "list", "devices", "--json")
-    table = json.loads(out)
+    found = json.loads(out)
     assert code == 0
-    assert all(d["source"] and "W" not in d["name"] for d in table)
+    assert "orin-nano-8gb-15w" in {d["name"] for d in found["devices"]}
+    assert all(
+        key in found["sources"]
+        for d in found["devices"]
+        for key in d["source"]["memory"].split(", ")
+    )
     code, out, _ = run(capfd, "list", "devices")
     assert "raspberry-pi-5" in out
     assert "this machine" in out

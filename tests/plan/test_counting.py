@@ -19,6 +19,7 @@ from edgevlm.export.cost.source import source_sheet
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.pipeline import export
 from tests.core.tiny import END, HEADS, HIDDEN, KV_HEADS, LAYERS, WIDTH
+from tests.export import tiny as tiny_texts
 
 HEAD = HIDDEN // HEADS
 LAYER_WEIGHTS = HIDDEN * (2 * HIDDEN + 2 * KV_HEADS * HEAD) + 3 * HIDDEN * WIDTH
@@ -180,3 +181,21 @@ def test_a_file_that_is_no_graph_is_refused(tiny: Bundle, tmp_path: Path):
     graph_file.write_bytes(b"\xff" * graph_file.stat().st_size)
     with pytest.raises(BundleCorrupt, match=r"decoder\.onnx"):
         bundle_sheet(broken)
+
+
+def test_an_imported_bundle_is_planned_as_it_is(tmp_path: Path):
+    """Its graphs have standard operators and a cache that grows; its precision is settled."""
+    tiny_texts.save(tmp_path / "c", tiny_texts.config("llama"))
+    export(str(tmp_path / "c"), tmp_path / "hf", ExportOptions(layout="hf"))
+    export(str(tmp_path / "hf"), tmp_path / "b", ExportOptions(allow_drift=True))
+    own, imported = source_sheet(str(tmp_path / "c"), ExportOptions()), bundle_sheet(tmp_path / "b")
+    assert own.decoder is not None
+    assert imported.decoder is not None
+    assert imported.decoder.weights.total.keys() == {"fp32"}
+    # Every position gets logits there, and the last layer goes on with all of them.
+    one, same = own.decoder, imported.decoder
+    assert same.work["matmul"].flops.at(1) == pytest.approx(
+        one.work["matmul"].flops.at(1), rel=0.01
+    )
+    with pytest.raises(CheckpointError, match="finished graphs"):
+        source_sheet(str(tmp_path / "hf"), ExportOptions())

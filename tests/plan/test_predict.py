@@ -23,7 +23,7 @@ from edgevlm.runtime.device.plan.search import Target, pareto, search
 
 ROUND = Device(
     title="round numbers", kind="gpu", tensor_tflops=10.0, vector_tflops=1.0,
-    bandwidth_gb_s=100.0, memory_gb=8.0, usable_gb=6.0, power_w=20.0, source=("none",),
+    bandwidth_gb_s=100.0, memory_gb=8.0, usable_gb=6.0, power_w=20.0, source={},
 )  # fmt: skip
 PLAIN = engine("trt").model_copy(
     update={"matmul": 0.5, "bandwidth": 0.8, "half_rows": 100.0, "launch_us": 10.0, "fused": 1.0,
@@ -85,7 +85,7 @@ def test_a_measured_device_is_taken_at_its_word():
     cpu = Device(
         title="cpu", kind="cpu", vector_tflops=0.1, bandwidth_gb_s=10.0, memory_gb=4.0,
         usable_gb=3.0, measured_tflops={"fp32": 0.1, "int4": 0.3}, measured_gb_s={"int4": 7.0},
-        source=("measured",),
+        source={},
     )  # fmt: skip
     own = engine_of(cpu)
     limits = rates(cpu, own, "int4")
@@ -208,7 +208,12 @@ def test_the_table_has_every_device_of_the_plan_and_says_where_its_figures_are_f
         "rtx-5090", "raspberry-pi-5",
     }  # fmt: skip
     assert wanted <= table.keys()
-    assert {key for d in table.values() for key in d.source} <= where.keys()
+    for device in table.values():
+        named = {"arithmetic", "bandwidth", "memory", "usable"}
+        named |= {"power"} if device.power_w else set()
+        named |= {"cma"} if device.cma_mib else set()
+        assert device.source.keys() == named
+        assert {key for keys in device.source.values() for key in keys.split(", ")} <= where.keys()
     assert all(d.usable_gb < d.memory_gb for d in table.values())
     for name, device in table.items():
         if name.startswith(("orin", "agx-orin")):  # SMs x clock x 2048, as the note says

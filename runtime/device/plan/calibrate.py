@@ -57,7 +57,7 @@ def measure(
         unified=True,
         measured_tflops=tflops,
         measured_gb_s=gb_s,
-        source=("measured",),
+        source=dict.fromkeys(("arithmetic", "bandwidth", "memory", "usable"), "measured"),
         note=f"{backend.name}, products of {ROWS} rows and of one",
     )
 

@@ -37,7 +37,7 @@ class Device(Strict):
         cma_mib: largest contiguous allocation; None where there is no such limit.
         measured_tflops: of matrix products in each precision, on this machine.
         measured_gb_s: how fast the weights of a one-row product are read in each precision.
-        source: keys of the table ``sources``.
+        source: of each figure: keys of the table ``sources``, or ``measured``.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Device(Strict):
     cma_mib: int | None = Field(default=None, gt=0)
     measured_tflops: Mapping[Precision, float] = Field(default_factory=dict)
     measured_gb_s: Mapping[Precision, float] = Field(default_factory=dict)
-    source: tuple[str, ...] = Field(min_length=1)
+    source: Mapping[str, str]
     note: str = ""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
@@ -36,6 +36,7 @@ Metric = Literal[
     "encode_ms", "frames_per_s", "prefill_ms", "prefill_tokens_per_s", "decode_tokens_per_s",
     "memory_mb",
 ]  # fmt: skip
+METRICS: tuple[Metric, ...] = get_args(Metric)
 OWN = "TensorRT"  # the engine that the efficiencies are of
 CACHE_TOKENS = 1024  # of a published figure that does not say
 
@@ -203,11 +204,13 @@ def median_percent(found: Iterable[Error]) -> float:
 
 
 def groups(found: list[Error]) -> dict[str, list[Error]]:
-    """The errors by what they prove: fitted, held out, and engines that are not ours."""
+    """The errors by what they prove: fitted, held out, engines that are not ours, and by figure."""
+    held = [e for e in found if not e.row.fit]
     return {
         "all": found,
         "fitted on": [e for e in found if e.row.fit],
-        "held out": [e for e in found if not e.row.fit],
-        "held out, TensorRT": [e for e in found if not e.row.fit and e.row.engine == OWN],
-        "held out, other engines": [e for e in found if e.row.engine != OWN],
+        "held out": held,
+        "held out, TensorRT": [e for e in held if e.row.engine == OWN],
+        "held out, other engines": [e for e in held if e.row.engine != OWN],
+        **{f"held out, {metric}": [e for e in held if e.metric == metric] for metric in METRICS},
     }
