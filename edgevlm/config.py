@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edgevlm.errors import ConfigError
 from edgevlm.rules import RuleSection
@@ -70,7 +70,7 @@ class EngineSection(_Section):
     ``spin`` None: workers spin unless the source is live. ``verify``: which files of the bundle
     are hashed before it is used, ``once`` those that were not hashed before. ``cpu_fallback``: the
     CPU computes what a GPU provider of ONNX Runtime has no kernels for. ``trust_engines``: load
-    engines that this device did not make.
+    engines that this device did not make. ``fallback``: answers until ``backend`` can.
     """
 
     backend: str = "ort-cpu"
@@ -79,6 +79,13 @@ class EngineSection(_Section):
     verify: Literal["always", "once", "size"] = "once"
     cpu_fallback: bool = False
     trust_engines: bool = False
+    fallback: Literal["ort-cpu", "ort-cuda"] | None = None
+
+    @model_validator(mode="after")
+    def _another(self) -> EngineSection:
+        if self.fallback == self.backend:
+            raise ValueError(f"fallback is the backend itself, {self.backend}")
+        return self
 
 
 class RunConfig(_Section):

@@ -207,6 +207,17 @@ def concurrency(text: str) -> list[str]:
     return found
 
 
+def imported(text: str) -> set[str]:
+    """Names of the modules that ``text`` imports."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
 def test_threads_start_in_one_file_only():
     starting = {m for m, p in SOURCES.items() if concurrency(p.read_text("utf-8"))}
     assert starting == {"edgevlm.runtime.stream.handover"}
@@ -224,6 +235,16 @@ def test_threads_start_in_one_file_only():
 )
 def test_the_thread_rule_notices_every_spelling(line: str):
     assert concurrency(line)
+
+
+def test_children_of_a_stream_start_in_one_file_only():
+    starting = {
+        module
+        for module, path in SOURCES.items()
+        if room_of(module) in ("backends", "model", "stream")
+        and "subprocess" in {n.split(".")[0] for n in imported(path.read_text("utf-8"))}
+    }
+    assert starting == {"edgevlm.runtime.stream.worker"}
 
 
 def test_nothing_prints_outside_the_command_line():

@@ -24,19 +24,30 @@ def command(
     verify: Annotated[
         Literal["always", "once", "size"], typer.Option(help="which files are hashed first")
     ] = "once",
+    fallback: Annotated[
+        Optional[Literal["ort-cpu", "ort-cuda"]],  # noqa: UP045
+        typer.Option(help="answers where --backend cannot"),
+    ] = None,
     trust_engines: Annotated[
         bool, typer.Option("--trust-engines", help="load engines that this device did not make")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the whole answer")] = False,
 ) -> None:
     """Ask BUNDLE a question about one or more pictures, or none."""
-    from edgevlm.cli.console import write_json
+    from edgevlm.cli.console import to_stderr, write_json
     from edgevlm.runtime.model.load import load
 
     *images, question = words
     with load(
-        bundle, backend=backend, threads=threads, verify=verify, trust_engines=trust_engines
+        bundle,
+        backend=backend,
+        threads=threads,
+        verify=verify,
+        trust_engines=trust_engines,
+        fallback=fallback,
     ) as model:
+        if model.missed is not None:
+            to_stderr().print(f"{backend} is not used, {fallback} answers: {model.missed.reason}")
         if as_json:
             answer = model.ask(
                 images,

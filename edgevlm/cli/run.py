@@ -68,6 +68,10 @@ def command(
     backend: Annotated[Optional[str], typer.Option(help="see: edgevlm list backends")] = None,  # noqa: UP045
     verify: Annotated[Optional[str], typer.Option(help="always, once or size")] = None,  # noqa: UP045
     threads: Annotated[Optional[int], typer.Option(help="0: physical cores")] = None,  # noqa: UP045
+    fallback: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="ort-cpu or ort-cuda: answers until --backend can"),
+    ] = None,
     trust_engines: Annotated[
         bool, typer.Option("--trust-engines", help="load engines that this device did not make")
     ] = False,
@@ -95,6 +99,7 @@ def command(
         "engine.threads": threads,
         "engine.verify": verify,
         "engine.trust_engines": trust_engines or None,
+        "engine.fallback": fallback,
     }
     return _stream(_resolve(config, settings or [], flags))
 

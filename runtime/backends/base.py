@@ -98,6 +98,11 @@ class Backend(Protocol):
         """The registry name, as events report it."""
         ...
 
+    @property
+    def target(self) -> str | None:
+        """The target of ``edgevlm build`` whose engines it runs; None: the bundle's own graphs."""
+        ...
+
     def select(self, bundle: Bundle) -> Bundle:
         """The bundle with the graphs that this backend runs: its own, or engines made of them.
 

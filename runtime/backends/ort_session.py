@@ -81,6 +81,8 @@ class OrtBackend:
         options: threads, spinning, and whether the CPU may take what the provider cannot.
     """
 
+    target: str | None = None
+
     def __init__(self, name: str, ort: Any, provider: Provider, options: EngineOptions) -> None:
         self.name = name
         self._ort = ort

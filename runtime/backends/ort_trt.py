@@ -29,6 +29,8 @@ class OrtTrtBackend(OrtBackend):
         BackendUnavailable: no such provider, no driver or no GPU.
     """
 
+    target = "ort-trt"
+
     def __init__(self, options: EngineOptions) -> None:
         ort = import_ort("ort-trt", "cuda")
         require(
@@ -57,7 +59,7 @@ class OrtTrtBackend(OrtBackend):
             device=device.name,
         )
         trust = self._options.trust_engines
-        view = engine_view(bundle, "ort-trt", here, trust=trust)
+        view = engine_view(bundle, self.target, here, trust=trust)
         folder = local_cache("ort-trt", bundle, version, device.cuda, device.sm, device.name)
         self._provider = replace(
             self._provider, options={**self._provider.options, **cached(str(folder))}

@@ -34,6 +34,7 @@ class ScriptedBackend:
     """
 
     name = "scripted"
+    target = None
 
     def __init__(
         self,

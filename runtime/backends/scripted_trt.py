@@ -197,7 +197,8 @@ class _Context:
         engine, api = self._engine, self._engine.trt.api
         if not engine.trt.capturable and stream in api.capturing:
             return False
-        if engine.nodes.keys() != self._addresses.keys():
+        open_ended = {n for n in engine.nodes if -1 in self.get_tensor_shape(n)}
+        if engine.nodes.keys() - self._addresses.keys() - open_ended:
             return False
         shapes = {n: self.get_tensor_shape(n) for n in engine.nodes}
         addresses, (scratch, nbytes) = dict(self._addresses), self._scratch
@@ -215,9 +216,10 @@ class _Context:
         def work() -> None:
             api.require(scratch, max(nbytes, engine.device_memory_size_v2))
             ctypes.memset(scratch, 0xEE, nbytes)
-            outputs = [n for n in engine.nodes if n not in engine.inputs]
+            outputs = [n for n in addresses if n not in engine.inputs]
             found = engine.session.run(outputs, {n: view(n).copy() for n in engine.inputs})
             for name, value in zip(outputs, found, strict=True):
+                shapes[name] = value.shape  # a free one may depend on values
                 view(name)[...] = value
 
         api.enqueue(stream, work)

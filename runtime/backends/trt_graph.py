@@ -142,6 +142,8 @@ class TrtGraph:
             self.set_input(context, name, value.shape, exchange)
         for spec in self.outputs:
             shape = self.output_shape(context, spec.name)
+            if shape is None:
+                raise BackendError(f"the shape of {spec.name!r} depends on values")
             self.set_output(context, spec.name, self._exchange(spec.name, shape))
         self.enqueue(context)
         for spec in self.outputs:
@@ -172,11 +174,17 @@ class TrtGraph:
         on_host = self.tensors[name].on_host
         context.set_tensor_address(name, exchange.host_address if on_host else exchange.address)
 
-    def output_shape(self, context: Any, name: str) -> Shape:
-        """An output's shape, once every input's is set."""
+    def output_shape(self, context: Any, name: str, wanted: Shape | None = None) -> Shape | None:
+        """An output's shape, once every input's is set; what is ``wanted`` where values decide it.
+
+        Raises:
+            ContractError: it is not the ``wanted`` one.
+        """
         shape = tuple(context.get_tensor_shape(name))
         if any(d < 0 for d in shape):
-            raise BackendError(f"the shape of {name!r} depends on values: {shape}")
+            return wanted
+        if wanted not in (None, shape):
+            raise ContractError(f"{name!r} is {shape}, wanted {wanted}")
         return shape
 
     def enqueue(self, context: Any) -> None:

@@ -177,10 +177,10 @@ class TrtState:
                 target = self._results.get(spec.name, self._arrays[source])
                 context.set_tensor_address(spec.name, target.address)
                 continue
-            shape = owner.output_shape(context, spec.name)
-            if shapes.get(spec.name, shape) != shape:
-                raise ContractError(f"{spec.name!r} is {shape}, wanted {shapes[spec.name]}")
-            owner.set_output(context, spec.name, self._exchange(step, spec.name, shape))
+            size = owner.output_shape(context, spec.name, shapes.get(spec.name))
+            if size is None:  # nobody reads it; an engine that needs an address says so
+                continue
+            owner.set_output(context, spec.name, self._exchange(step, spec.name, size))
 
     def _enqueue(self, step: _Step) -> None:
         """Uploads, the engine, copies of the state, downloads: what a graph captures."""
@@ -209,7 +209,16 @@ class TrtState:
         """Copy outputs into inputs that stay on the device; see ``StatefulGraph``."""
         for output, source in rows.items():
             new = self._now.exchanges[output]
+            if source not in self._arrays:
+                self._adopt(source)
             self._arrays[source].place_rows(new.address, new.shape[-2], at)
+
+    def _adopt(self, name: str) -> None:
+        """From now on an input that came with every call stays on the device."""
+        given = self._now.exchanges[name].host
+        array = self._arrays[name] = self._owner.device.array(given.shape, given.dtype.name)
+        array.put(given)
+        del self._shapes[name]  # no earlier call is like a later one: every graph is made anew
 
     def _forget_graph(self, step: _Step) -> None:
         if step.graph:

@@ -21,6 +21,7 @@ class TimedBackend:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.name = backend.name
+        self.target = backend.target
         self.graph_s = 0.0
 
     def versions(self) -> dict[str, str]:

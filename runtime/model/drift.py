@@ -39,6 +39,11 @@ class Listening:
         """The inner backend's name."""
         return self._inner.name
 
+    @property
+    def target(self) -> str | None:
+        """The inner backend's."""
+        return self._inner.target
+
     def versions(self) -> dict[str, str]:
         """The inner backend's versions."""
         return self._inner.versions()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
-from edgevlm.bundle import Verify, open_bundle
+from edgevlm.bundle import Bundle, Verify, open_bundle
+from edgevlm.errors import BackendError
 from edgevlm.registry import BACKENDS
 from edgevlm.runtime.backends.base import Backend, EngineOptions
+from edgevlm.runtime.model.missed import Missed
 from edgevlm.runtime.model.vlm import Vlm
 
 
@@ -40,6 +43,7 @@ def load(
     verify: Verify = "once",
     cpu_fallback: bool = False,
     trust_engines: bool = False,
+    fallback: str | None = None,
 ) -> Vlm:
     """Load a bundle folder or ``.evlm`` file.
 
@@ -51,6 +55,8 @@ def load(
         verify: ``always`` hashes every file, ``once`` those not hashed before, ``size`` none.
         cpu_fallback: let the CPU compute what a GPU provider of ONNX Runtime has no kernels for.
         trust_engines: load compiled engines that this device did not make: an engine is code.
+        fallback: another backend, where this one cannot be used here; the model's ``missed`` then
+            says why.
 
     Raises:
         BundleError: no bundle, an unknown version, or changed files.
@@ -60,7 +66,26 @@ def load(
         EngineMismatch: the bundle's engine is of another device, version or bundle.
         EngineUntrusted: this device did not make it.
     """
-    engine = open_backend(
-        backend, threads, spin, cpu_fallback=cpu_fallback, trust_engines=trust_engines
-    )
-    return Vlm(open_bundle(bundle, verify), engine)
+    opened = open_bundle(bundle, verify)
+
+    def on(name: str) -> Backend:
+        return open_backend(
+            name, threads, spin, cpu_fallback=cpu_fallback, trust_engines=trust_engines
+        )
+
+    if fallback is None:
+        return Vlm(opened, on(backend))
+    return _with_fallback(opened, on, backend, fallback)
+
+
+def _with_fallback(
+    bundle: Bundle, on: Callable[[str], Backend], backend: str, fallback: str
+) -> Vlm:
+    target = None
+    try:
+        engine = on(backend)
+        target = engine.target
+        return Vlm(bundle, engine)
+    except BackendError as exc:
+        missed = Missed(backend, target, str(exc))
+    return Vlm(bundle, on(fallback), missed)

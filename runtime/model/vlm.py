@@ -14,6 +14,7 @@ from edgevlm.runtime.model.decode import Budget, never
 from edgevlm.runtime.model.inference import Inference, Turn
 from edgevlm.runtime.model.masks import Masks
 from edgevlm.runtime.model.messages import conversation
+from edgevlm.runtime.model.missed import Missed
 from edgevlm.runtime.model.one_caller import OneCaller
 from edgevlm.runtime.model.perception import Perception
 from edgevlm.runtime.model.sampling import SamplingOptions
@@ -28,11 +29,13 @@ class Vlm:
     Args:
         bundle: an opened bundle.
         backend: runs its graphs.
+        missed: the backend in whose place this one answers.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, missed: Missed | None = None) -> None:
         self.bundle = bundle
         self.backend = backend
+        self.missed = missed
         self._caller = OneCaller()
         speaks = "decoder" in bundle.manifest.graphs
         graphs = backend.select(bundle)

@@ -15,6 +15,7 @@ from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.accounting import Account
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.compose import answer_event, fault_event, summary_event
+from edgevlm.runtime.stream.failover import Failover
 from edgevlm.runtime.stream.gates.base import Gate
 from edgevlm.runtime.stream.gates.luma import LumaGate
 from edgevlm.runtime.stream.handover import Latest
@@ -35,6 +36,13 @@ class _Standing:
     seq: int
 
 
+def degraded_by(model: Vlm) -> tuple[str, ...]:
+    """What every event of a model says: missed parity gates, and a backend that is missed."""
+    parity, missed = model.bundle.manifest.parity, model.missed
+    gates = tuple(f"parity: {d}" for d in parity.degraded) if parity else ("parity",)
+    return gates + ((f"fallback: {missed.backend}: {missed.reason}",) if missed else ())
+
+
 class Stream:
     """Runs one source through one model.
 
@@ -46,6 +54,7 @@ class Stream:
         stopped: asked between frames and between tokens.
         watcher: told of every frame that is looked at.
         playback: takes the place of source and gate.
+        failover: on a fallback: its model, and the way back; asked after every frame.
 
     Raises:
         ConfigError: a mode that the source cannot keep.
@@ -60,6 +69,7 @@ class Stream:
         stopped: Callable[[], bool] = lambda: False,
         watcher: Watcher | None = None,
         playback: Callable[[Account], Playback] | None = None,
+        failover: Failover | None = None,
     ) -> None:
         self._config = config
         self._source = source
@@ -80,8 +90,8 @@ class Stream:
         self._begun_ns = clock.monotonic_ns()
         self._last_reuse_s: float | None = None
         self._failures = 0
-        parity = model.bundle.manifest.parity
-        self._degraded = tuple(f"parity: {d}" for d in parity.degraded) if parity else ("parity",)
+        self._failover = failover
+        self._degraded = degraded_by(model)
         self._states = States(config.rules, config.name, self._next_seq, self._degraded)
 
     def events(self) -> Iterator[Event]:
@@ -103,6 +113,7 @@ class Stream:
                     yield Told(fault_event(self._config.name, self._next_seq(), item))
                 else:
                     yield from self._frame(item)
+                yield from self._recover()
         except (SourceError, BackendError) as exc:
             failure = exc
             yield Told(fault_event(self._config.name, self._next_seq(), exc))
@@ -110,9 +121,20 @@ class Stream:
         if failure is not None:
             raise failure
 
-    def fault(self, error: SinkError) -> Told:
+    def fault(self, error: SinkError | BackendError) -> Told:
         """A fault outside the frames' way, under the stream's next number."""
         return Told(fault_event(self._config.name, self._next_seq(), error))
+
+    def _recover(self) -> Iterator[Told]:
+        """Between two frames: how far the engine is, and the swap when it is there."""
+        if self._failover is None:
+            return
+        for error in self._failover.poll():
+            yield self.fault(error)
+        if self._failover.model is not self._model:
+            self._model = self._failover.model
+            self._degraded = self._states.degraded = degraded_by(self._model)
+            self._standing = None  # the next frame is answered by what was asked for
 
     def _frame(self, frame: Frame) -> Iterator[Told]:
         taken_ns = self._clock.monotonic_ns()

@@ -13,6 +13,7 @@ from edgevlm.config import RunConfig, load_config
 from edgevlm.event import Event, SummaryEvent
 from edgevlm.runtime.model.load import load
 from edgevlm.runtime.stream.clock import SYSTEM
+from edgevlm.runtime.stream.failover import Failover
 from edgevlm.runtime.stream.mode import mode_of
 from edgevlm.runtime.stream.pipeline import Stream
 from edgevlm.runtime.stream.recording.recorder import Recorder
@@ -58,21 +59,29 @@ def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
         open_sinks(config.sinks) as opened_sinks,
     ):
         mode_of(config, source.live)  # refused before a model is loaded
-        spin = config.engine.spin
-        with load(
+        engine = config.engine
+        spin = not source.live if engine.spin is None else engine.spin
+        model = load(
             config.bundle,
-            backend=config.engine.backend,
-            threads=config.engine.threads,
-            spin=not source.live if spin is None else spin,
-            verify=config.engine.verify,
-            cpu_fallback=config.engine.cpu_fallback,
-            trust_engines=config.engine.trust_engines,
-        ) as model:
+            backend=engine.backend,
+            threads=engine.threads,
+            spin=spin,
+            verify=engine.verify,
+            cpu_fallback=engine.cpu_fallback,
+            trust_engines=engine.trust_engines,
+            fallback=engine.fallback,
+        )
+        failover = None
+        if model.missed is not None:
+            failover = Failover(model, model.missed, engine, spin, SYSTEM)
+        with closing(failover or model):
             manifest = model.bundle.manifest
             require(manifest, "ask")
             with _recorder(config, manifest, source.live) as recorders:
                 sinks = Sinks([*opened_sinks, *recorders])
-                stream = Stream(config, source, model, SYSTEM, stopped, watcher=sinks)
+                stream = Stream(
+                    config, source, model, SYSTEM, stopped, watcher=sinks, failover=failover
+                )
                 yield from _delivered(stream, sinks)
 
 

@@ -34,7 +34,7 @@ class States:
         self._rules = Rules(sections)
         self._stream = stream
         self._next_seq = next_seq
-        self._degraded = degraded
+        self.degraded = degraded
         self._body: Mapping[str, Any] = {}
         self._seq = 0
 
@@ -63,6 +63,6 @@ class States:
                 answer,
                 reused_of=of,
                 pending=({}, 0),
-                degraded=self._degraded,
+                degraded=self.degraded,
             )
             yield Told(state_event(change, shown), frame)

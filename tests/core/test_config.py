@@ -53,6 +53,7 @@ spin = false
 verify = "size"
 cpu_fallback = true
 trust_engines = true
+fallback = "ort-cuda"
 [[rules]]
 name = "crowd"
 when = ["answer.count >= 3"]
