@@ -36,8 +36,10 @@ class SourceSection(_Section):
 class PolicySection(_Section):
     """Which frames are answered.
 
-    ``freshest`` keeps the newest frame and counts the others; ``every`` loses nothing. None:
-    live sources are ``freshest``, files ``every``.
+    ``freshest`` keeps the newest frame and counts the others; ``every`` loses nothing: a file is
+    read as fast as it is answered, a live source goes through a spool of ``spool_mb`` on disk (in
+    the cache folder, or ``spool_dir``) and is held back while that is full. None: live sources are
+    ``freshest``, files ``every``. ``max_age_s`` is hard: no older answer is given out.
     """
 
     mode: Literal["freshest", "every"] | None = None
@@ -45,6 +47,8 @@ class PolicySection(_Section):
     rate_hz: float | None = Field(default=None, gt=0)
     reuse_every_s: float = Field(default=1.0, ge=0)
     gate: bool = True
+    spool_mb: int = Field(default=1024, ge=1)
+    spool_dir: str | None = None
 
 
 class GenerationSection(_Section):

@@ -99,7 +99,7 @@ class FaultEvent(_Event):
     """Something went wrong and the stream goes on, or ends with the next event."""
 
     kind: Literal["fault"] = "fault"
-    code: Literal[SourceFaultCode, "backend", "sink"]
+    code: Literal[SourceFaultCode, "backend", "sink", "overload"]
     message: str
 
 

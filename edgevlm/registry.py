@@ -117,6 +117,16 @@ SOURCES = Registry(
         "images": Entry(
             "edgevlm.runtime.stream.sources.images:ImageSource", "a folder or glob of images"
         ),
+        "mcap": Entry(
+            "edgevlm.runtime.stream.sources.recording:RecordingSource",
+            "images of a robot's log: mcap:FILE?topic=/camera/image",
+            "mcap, rosbags (extra: ros)",
+        ),
+        "rosbag2": Entry(
+            "edgevlm.runtime.stream.sources.recording:RecordingSource",
+            "images of a ROS 2 bag: rosbag2:DIR?topic=/camera/image",
+            "mcap, rosbags (extra: ros)",
+        ),
         "synthetic": Entry(
             "edgevlm.runtime.stream.sources.synthetic:SyntheticSource",
             "synthetic:?seed=1&fps=30&frames=300&size=1920x1080",

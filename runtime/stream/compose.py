@@ -99,6 +99,11 @@ def fault_event(
     return FaultEvent(stream=stream, seq=seq, code=code, message=str(error))
 
 
+def overload_event(stream: str, seq: int, message: str) -> FaultEvent:
+    """The model is too slow for what was asked of it."""
+    return FaultEvent(stream=stream, seq=seq, code="overload", message=message)
+
+
 def summary_event(stream: str, seq: int, account: Account, elapsed_s: float) -> SummaryEvent:
     """The closing figures of one stream."""
     if not account.balanced():

@@ -15,6 +15,11 @@ KEPT = 64  # items that are never pushed out; beyond this many, the oldest of th
 class HandOver(Protocol[T]):
     """What a source's thread puts into and the consumer takes out of."""
 
+    @property
+    def every(self) -> bool:
+        """True if no item is ever pushed out."""
+        ...
+
     def put(self, item: T) -> bool:
         """Hand over an item; False once the reader has closed."""
         ...
@@ -54,6 +59,8 @@ class Latest(Generic[T]):
         depth: how many items are kept, at least 1.
         keep: True for an item that neither counts nor is pushed out, as what a source reports.
     """
+
+    every = False
 
     def __init__(self, depth: int = 1, keep: Callable[[T], bool] = _no) -> None:
         self._items: deque[T] = deque()

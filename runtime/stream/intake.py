@@ -73,6 +73,10 @@ class Intake:
         self._rate = Rate(config.policy.rate_hz, source.live)
         self._bad = BadFrames(clock)
         self._begun_ns = clock.monotonic_ns()
+        # Frames that nobody will look at take no room where all are kept: the source's thread
+        # counts them, and the reader takes the difference.
+        self._rate_first = hand_over is not None and hand_over.every
+        self._skipped = self._skipped_before = 0
 
     def items(self) -> Iterator[Frame | SourceFault]:
         """Frames to look at, and what the source reports, until a limit or the end.
@@ -89,7 +93,7 @@ class Intake:
                 self._account.drop("undecodable")
                 if (fault := self._bad.fault(item)) is not None:
                     yield fault
-            elif self._rate.passes(item):
+            elif self._rate_first or self._rate.passes(item):
                 yield item
             else:
                 self._account.drop("sampled")
@@ -116,19 +120,29 @@ class Intake:
                 if self.over():
                     return
             return
-        feed(hand_over, self._source.frames())
+        frames = self._source.frames()
+        feed(hand_over, self._thinned(frames) if self._rate_first else frames)
         try:
             for item in hand_over.items(self.over):
-                self._superseded(hand_over)
+                self._lost(hand_over)
                 yield item
         finally:
             hand_over.close()
-            self._superseded(hand_over)
+            self._lost(hand_over)
             left = hand_over.take_left()
             self._account.read += left
             self._account.drop("shutdown", left)
 
-    def _superseded(self, hand_over: HandOver[FrameItem]) -> None:
-        count = hand_over.take_superseded()
-        self._account.read += count
-        self._account.drop("superseded", count)
+    def _thinned(self, frames: Iterator[FrameItem]) -> Iterator[FrameItem]:
+        for item in frames:
+            if isinstance(item, Frame) and not self._rate.passes(item):
+                self._skipped += 1
+            else:
+                yield item
+
+    def _lost(self, hand_over: HandOver[FrameItem]) -> None:
+        superseded, skipped = hand_over.take_superseded(), self._skipped
+        sampled, self._skipped_before = skipped - self._skipped_before, skipped
+        self._account.read += superseded + sampled
+        self._account.drop("superseded", superseded)
+        self._account.drop("sampled", sampled)

@@ -14,13 +14,19 @@ from edgevlm.frame import Frame, FrameItem, FrameSource, SourceFault
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.accounting import Account
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
-from edgevlm.runtime.stream.compose import answer_event, fault_event, summary_event
+from edgevlm.runtime.stream.compose import (
+    answer_event,
+    fault_event,
+    overload_event,
+    summary_event,
+)
 from edgevlm.runtime.stream.failover import Failover
+from edgevlm.runtime.stream.freshness import Patience
 from edgevlm.runtime.stream.gates.base import Gate
 from edgevlm.runtime.stream.gates.luma import LumaGate
-from edgevlm.runtime.stream.handover import Latest
+from edgevlm.runtime.stream.handover import HandOver
 from edgevlm.runtime.stream.intake import Intake, position_s
-from edgevlm.runtime.stream.mode import mode_of
+from edgevlm.runtime.stream.mode import hand_over_of
 from edgevlm.runtime.stream.recording.playback import Playback
 from edgevlm.runtime.stream.sinks.base import Decision, Told, Watcher
 from edgevlm.runtime.stream.states import States
@@ -55,6 +61,7 @@ class Stream:
         watcher: told of every frame that is looked at.
         playback: takes the place of source and gate.
         failover: on a fallback: its model, and the way back; asked after every frame.
+        hand_over: makes what lies between a live source and the model.
 
     Raises:
         ConfigError: a mode that the source cannot keep.
@@ -70,26 +77,31 @@ class Stream:
         watcher: Watcher | None = None,
         playback: Callable[[Account], Playback] | None = None,
         failover: Failover | None = None,
+        hand_over: Callable[[RunConfig, bool], HandOver[FrameItem] | None] = hand_over_of,
     ) -> None:
         self._config = config
         self._source = source
         self._model = model
         self._clock = clock
-        self._stopped = stopped
-        hand_over = None
-        if mode_of(config, source.live) == "freshest":
-            hand_over = Latest[FrameItem](keep=lambda item: isinstance(item, SourceFault))
         self._watcher = watcher
         self._account = Account()
-        played = None if playback is None else playback(self._account)
         own = LumaGate() if config.policy.gate else None
-        self._gate: Gate | None = played or own
-        self._intake = played or Intake(config, source, hand_over, self._account, clock, stopped)
+        if playback is None:
+            between = hand_over(config, source.live)
+            self._gate: Gate | None = own
+            self._intake: Intake | Playback = Intake(
+                config, source, between, self._account, clock, stopped
+            )
+        else:
+            self._gate = self._intake = playback(self._account)
         self._standing: _Standing | None = None
         self._seq = 0
         self._begun_ns = clock.monotonic_ns()
         self._last_reuse_s: float | None = None
         self._failures = 0
+        self._looked_at = -1
+        max_age_s = config.policy.max_age_s
+        self._patience = Patience(clock, max_age_s, stopped, self._moved_on)
         self._failover = failover
         self._degraded = degraded_by(model)
         self._states = States(config.rules, config.name, self._next_seq, self._degraded)
@@ -162,6 +174,13 @@ class Stream:
             yield Told(fault_event(self._config.name, self._next_seq(), exc), frame)
             return
         self._failures = 0
+        whole = answer.finish_reason in ("stop", "length")
+        young = self._patience.ended(whole)
+        if self._patience.why == "superseded" or not young:
+            self._account.drop("stale" if not young else "superseded")
+            if (said := self._patience.overload()) is not None:
+                yield Told(overload_event(self._config.name, self._next_seq(), said), frame)
+            return
         self._account.answered += 1
         if self._gate is not None:
             self._gate.accept()
@@ -171,7 +190,6 @@ class Stream:
         )
         answer = dataclasses.replace(answer, timings_ms=timing)
         self._account.timed(timing, timing.total)
-        whole = answer.finish_reason in ("stop", "length")
         self._standing = _Standing(answer, self._seq) if whole else None
         now = self._last_reuse_s = position_s(frame, self._source.live)
         self._saw(frame, "answer")
@@ -180,11 +198,9 @@ class Stream:
         yield from self._states.answered(event, frame, answer, now)
 
     def _ask(self, frame: Frame) -> Answer:
-        settings, policy = self._config.generation, self._config.policy
-        deadline = None
-        if policy.max_age_s is not None:
-            deadline = frame.monotonic_ns + round(policy.max_age_s * 1e9)
-        return self._model.ask(
+        settings, patience = self._config.generation, self._patience
+        patience.begin(frame)
+        answer = self._model.ask(
             frame.pixels.rgb(),
             self._config.ask,
             system=settings.system,
@@ -192,9 +208,19 @@ class Stream:
             temperature=settings.temperature,
             top_p=settings.top_p,
             seed=settings.seed,
-            deadline_ns=deadline,
-            cancelled=self._stopped,
+            cancelled=patience.over,
         )
+        if answer.finish_reason == "cancelled" and patience.why == "deadline":
+            answer = dataclasses.replace(answer, finish_reason="deadline")
+        return answer
+
+    def _moved_on(self, frame: Frame) -> bool:
+        """True if a newer frame waits that shows another scene than ``frame``."""
+        newest = self._intake.newest()
+        if newest is None or newest.index in (frame.index, self._looked_at):
+            return False
+        self._looked_at = newest.index  # once a frame: between tokens time is short
+        return self._gate is None or self._gate.moved_on(newest)
 
     def _reuse(self, frame: Frame, wait_ms: float, gate_ms: float) -> Iterator[Told]:
         assert self._standing is not None

@@ -14,6 +14,10 @@ class Gate(Protocol):
         """True if the frame needs an answer of its own, as the first one does."""
         ...
 
+    def moved_on(self, frame: Frame) -> bool:
+        """True if a later frame shows another scene than the one last looked at, which stays so."""
+        ...
+
     def accept(self) -> None:
         """The frame last looked at has been answered: later ones are compared with it."""
         ...

@@ -42,14 +42,22 @@ class LumaGate:
         Args:
             luma: uint8 ``(height, width)``.
         """
+        self._candidate = self._means(luma)
+        return self._anchor is None or self._differ(self._candidate, self._anchor)
+
+    def moved_on(self, frame: Frame) -> bool:
+        """True if a later frame differs from the one last looked at."""
+        means = self._means(frame.pixels.luma())
+        return self._candidate is None or self._differ(means, self._candidate)
+
+    def _means(self, luma: UInt8) -> NDArray[np.int16]:
         # Every other row is enough for block means of 1080 rows, and halves the memory read.
         rows = luma[:: max(1, luma.shape[0] // 540)]
         small = self._resize(rows, GRID_WH, interpolation=self._area)
-        self._candidate = small.astype(np.int16)
-        if self._anchor is None:
-            return True
-        moved = np.abs(self._candidate - self._anchor) > self._levels
-        return int(np.count_nonzero(moved)) >= self._blocks
+        return np.asarray(small, np.int16)
+
+    def _differ(self, one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:
+        return int(np.count_nonzero(np.abs(one - other) > self._levels)) >= self._blocks
 
     def accept(self) -> None:
         """The frame last looked at has been answered: it is the anchor now."""

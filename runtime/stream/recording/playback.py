@@ -123,5 +123,9 @@ class Playback:
         """What was decided about the frame."""
         return self._changed
 
+    def moved_on(self, _frame: Frame) -> bool:
+        """No frame is later."""
+        return False
+
     def accept(self) -> None:
         """Nothing is compared."""

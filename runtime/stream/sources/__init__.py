@@ -21,6 +21,8 @@ _KINDS = {
     "rtsps": "rtsp",
     "http": "http",
     "https": "http",
+    "mcap": "mcap",
+    "rosbag2": "rosbag2",
     "synthetic": "synthetic",
 }
 _NETWORK = ("rtsp", "http")
@@ -40,9 +42,8 @@ def open_source(
     """The source that ``uri`` names, out of a closed list of schemes (``docs/sources.md``).
 
     Args:
-        uri: ``0`` or ``v4l2:///dev/video0``; ``rtsp://``, ``rtsps://``; ``http://``, ``https://``;
-            ``synthetic:?...``; or the path of a folder, a glob of images, an image or a video
-            file. A file whose name looks like a scheme is written ``./name``.
+        uri: as ``edgevlm list sources`` shows them, or the path of a folder, a glob of images, an
+            image or a video file. A file whose name looks like a scheme is written ``./name``.
         realtime: deliver recorded frames at the pace of their time stamps.
         reconnect: connect a live source again when it fails, and wait for one that is not there.
         timeout_s: how long a network source may stay silent before it counts as stalled.

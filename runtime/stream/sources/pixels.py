@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgevlm.frame import UInt8
+from edgevlm.runtime.stream.spill import Spilled
 
 # Formats whose plane 0 is 8-bit brightness, one byte a pixel.
 _LUMA_FIRST = re.compile(r"gray|yuvj?4(10|11|20|22|40|44)p|yuva4(20|22|44)p|nv(12|16|21|24|42)")
@@ -45,6 +46,16 @@ class CvPixels:
         bgr = self._order == "bgr"
         gray: UInt8 = cv2.cvtColor(self._image, cv2.COLOR_BGR2GRAY if bgr else cv2.COLOR_RGB2GRAY)
         return gray
+
+    def spill(self) -> Spilled:
+        """The interleaved picture as it is."""
+        image = np.ascontiguousarray(self._image)
+        shape, order = image.shape, self._order
+
+        def restore(data: bytes) -> CvPixels:
+            return CvPixels(np.frombuffer(data, np.uint8).reshape(shape), order)
+
+        return [image.data], restore
 
 
 Turn = tuple[bool, bool, bool]  # swap the axes, then mirror left-right, then up-down
@@ -107,6 +118,41 @@ class VideoPixels:
             rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
             return _turned(rows[: picture.height, : picture.width], self._turn)
         return _turned(picture.to_ndarray(format="gray"), self._turn)
+
+    def spill(self) -> Spilled | None:
+        """The decoder's planes without their padding."""
+        return spill_planes(self._picture, self._turn)
+
+
+def spill_planes(picture: Any, turn: Turn) -> Spilled | None:
+    """Planes of an ``av.VideoFrame``; None of one whose planes are not plain rows."""
+    import av
+
+    def blank() -> Any:
+        return av.VideoFrame(picture.width, picture.height, picture.format.name)
+
+    size_wh, name = (picture.width, picture.height), picture.format.name
+    colours = picture.colorspace, picture.color_range
+    planes = list(zip(picture.planes, blank().planes, strict=True))
+    if name.startswith("pal") or any(p.line_size < q.line_size for p, q in planes):
+        return None
+    buffers = []
+    for plane, slim in planes:
+        rows = slim.buffer_size // slim.line_size
+        whole = np.frombuffer(plane, np.uint8)[: rows * plane.line_size]
+        cut = whole.reshape(rows, plane.line_size)[:, : slim.line_size]
+        buffers.append(np.ascontiguousarray(cut).data)
+
+    def restore(data: bytes) -> VideoPixels:
+        frame = av.VideoFrame(*size_wh, name)
+        frame.colorspace, frame.color_range = colours
+        at = 0
+        for plane in frame.planes:
+            plane.update(data[at : at + plane.buffer_size])
+            at += plane.buffer_size
+        return VideoPixels(frame, turn)
+
+    return buffers, restore
 
 
 def _turn(picture: Any) -> Turn:

@@ -7,9 +7,10 @@ from urllib.parse import quote, unquote_to_bytes
 
 from edgevlm.errors import ConfigError
 
-SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "synthetic")
+SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "mcap", "rosbag2", "synthetic")
 KNOWN = (
-    "0 or v4l2:///dev/video0, rtsp://, rtsps://, http://, https://, synthetic:, "
+    "0 or v4l2:///dev/video0, rtsp://, rtsps://, http://, https://, "
+    "mcap:FILE?topic=..., rosbag2:DIR?topic=..., synthetic:, "
     "or the path of a video file, an image, a folder or a glob of images"
 )
 MASK = "***"

@@ -20,6 +20,7 @@ class ManualClock:
 
     def __init__(self) -> None:
         self.now_ns = 1_000_000_000
+        self.on_advance: Callable[[], None] = lambda: None
 
     def wall_ns(self) -> int:
         return 1_700_000_000_000_000_000 + self.now_ns
@@ -32,6 +33,7 @@ class ManualClock:
 
     def advance(self, seconds: float) -> None:
         self.now_ns += round(seconds * 1e9)
+        self.on_advance()
 
 
 class ListSource:

@@ -142,13 +142,6 @@ def test_freshest_on_a_file_is_refused_with_the_remedy(clock, config, scripted):
         Stream(config(policy={"mode": "freshest"}), ListSource([1], clock), scripted(), clock)
 
 
-def test_every_on_a_live_source_is_refused(clock, config, scripted):
-    source = ListSource([1], clock)
-    source.live = True
-    with pytest.raises(ConfigError, match="freshest"):
-        Stream(config(policy={"mode": "every"}), source, scripted(), clock)
-
-
 def test_stopping_ends_between_tokens_and_says_cancelled(clock, config, scripted):
     steps = []
     model = scripted((28120,), before_step=lambda: steps.append(1))  # never ends by itself
