@@ -103,7 +103,12 @@ SOURCES = Registry(
     {
         "v4l2": Entry(
             "edgevlm.runtime.stream.sources.camera:CameraSource",
-            "USB or built-in camera: 0 or v4l2:///dev/video0",
+            "USB or built-in camera: 0, v4l2:///dev/video0, v4l2:///dev/v4l/by-id/NAME",
+        ),
+        "csi": Entry(
+            "edgevlm.runtime.stream.sources.csi:CsiSource",
+            "camera of a board, scaled by its ISP: csi://0?size=1280x720&fps=30",
+            "GStreamer for Python (gi), the board's camera elements",
         ),
         "rtsp": Entry(
             "edgevlm.runtime.stream.sources.rtsp:RtspSource",
@@ -126,6 +131,16 @@ SOURCES = Registry(
             "edgevlm.runtime.stream.sources.recording:RecordingSource",
             "images of a ROS 2 bag: rosbag2:DIR?topic=/camera/image",
             "mcap, rosbags (extra: ros)",
+        ),
+        "ros2": Entry(
+            "edgevlm.runtime.stream.sources.ros2:Ros2Source",
+            "live ROS 2 topic: ros2:/camera/image",
+            "rclpy (of a ROS 2 installation)",
+        ),
+        "gst": Entry(
+            "edgevlm.runtime.stream.sources.gst:GstSource",
+            "gst:PIPELINE ! appsink",
+            "GStreamer for Python (gi)",
         ),
         "synthetic": Entry(
             "edgevlm.runtime.stream.sources.synthetic:SyntheticSource",

@@ -11,22 +11,26 @@ from edgevlm.frame import FrameSource
 from edgevlm.registry import SOURCES
 from edgevlm.runtime.model.image import SUFFIXES
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
+from edgevlm.runtime.stream.sources.camera import CameraSource, plugged
 from edgevlm.runtime.stream.sources.format_watch import FormatWatch
 from edgevlm.runtime.stream.sources.reconnect import ReconnectingSource
 from edgevlm.runtime.stream.sources.uri import KNOWN, redact, scheme_of
 
 _KINDS = {
     "v4l2": "v4l2",
+    "csi": "csi",
     "rtsp": "rtsp",
     "rtsps": "rtsp",
     "http": "http",
     "https": "http",
     "mcap": "mcap",
     "rosbag2": "rosbag2",
+    "ros2": "ros2",
+    "gst": "gst",
     "synthetic": "synthetic",
 }
-_NETWORK = ("rtsp", "http")
-_LIVE = ("v4l2", *_NETWORK)
+_CONNECTED = ("csi", "rtsp", "http", "ros2", "gst")
+_LIVE = ("v4l2", *_CONNECTED)
 
 __all__ = ["open_source"]
 
@@ -61,17 +65,15 @@ def open_source(
         return source
     if realtime:
         raise ConfigError(f"{redact(uri)} is live already; realtime is for recorded sources")
-    if kind in _NETWORK:
-        first = make(uri, clock=clock, timeout_s=timeout_s)
-        if not reconnect:
-            source = first
-            return source
-        connect = partial(
-            make, uri, clock=clock, timeout_s=timeout_s, watch=FormatWatch(first.name)
-        )
-        return ReconnectingSource(first.name, connect, clock)
-    source = make(uri, clock=clock)
-    return source
+    if kind == "v4l2":
+        return plugged(uri, clock) if reconnect else CameraSource(uri, clock)
+    first: FrameSource = make(uri, clock=clock, timeout_s=timeout_s)
+    if not reconnect:
+        return first
+    first.close()  # it was made to see whether the URI can be used
+    watch = FormatWatch(first.name)
+    connect = partial(make, uri, clock=clock, timeout_s=timeout_s, watch=watch)
+    return ReconnectingSource(first.name, connect, clock)
 
 
 def _kind(uri: str) -> str:

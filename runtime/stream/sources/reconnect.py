@@ -54,7 +54,8 @@ class ReconnectingSource:
         name: printable, without credentials; the same for every connection.
         connect: opens a connection; what it gives is closed here.
         clock: is waited on between attempts.
-        backoff: says how long.
+        first: a connection that is open already, which ``connect`` gives out first.
+        backoff: says how long to wait.
     """
 
     live = True
@@ -64,13 +65,14 @@ class ReconnectingSource:
         name: str,
         connect: Callable[[], FrameSource],
         clock: Clock = SYSTEM,
+        first: FrameSource | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         self.name = name
         self._connect = connect
         self._clock = clock
         self._backoff = backoff or Backoff()
-        self._connection: FrameSource | None = None
+        self._connection = first
         self._closed = False
         self._index = 0
         self._origin_ns: int | None = None  # arrival of the very first frame

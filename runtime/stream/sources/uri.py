@@ -7,10 +7,12 @@ from urllib.parse import quote, unquote_to_bytes
 
 from edgevlm.errors import ConfigError
 
-SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "mcap", "rosbag2", "synthetic")
+SCHEMES = (
+    "v4l2", "csi", "rtsp", "rtsps", "http", "https", "mcap", "rosbag2", "ros2", "gst", "synthetic",
+)  # fmt: skip
 KNOWN = (
-    "0 or v4l2:///dev/video0, rtsp://, rtsps://, http://, https://, "
-    "mcap:FILE?topic=..., rosbag2:DIR?topic=..., synthetic:, "
+    "0 or v4l2:///dev/video0, csi://0, rtsp://, rtsps://, http://, https://, "
+    "mcap:FILE?topic=..., rosbag2:DIR?topic=..., ros2:/TOPIC, gst:PIPELINE, synthetic:, "
     "or the path of a video file, an image, a folder or a glob of images"
 )
 MASK = "***"

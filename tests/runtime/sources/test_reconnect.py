@@ -83,7 +83,7 @@ class Connection:
 
 def listen(clock, *connections, chance=0.0):
     script = Scripted(clock, *connections)
-    source = ReconnectingSource("camera", script.connect, clock, Backoff(lambda: chance))
+    source = ReconnectingSource("camera", script.connect, clock, backoff=Backoff(lambda: chance))
     return script, source
 
 
