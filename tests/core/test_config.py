@@ -36,6 +36,8 @@ mode = "freshest"
 max_age_s = 0.5
 rate_hz = 2
 reuse_every_s = 0
+spool_mb = 64
+spool_dir = "/var/spool/edgevlm"
 gate = false
 [generation]
 max_tokens = 5

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgevlm.errors import ConfigError, ImageError, SourceStalled, SourceUnavailable
-from edgevlm.frame import BadFrame, FrameItem, Pixels
+from edgevlm.frame import BadFrame, FrameItem
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.sources.arrival import Timeline, arrived
 from edgevlm.runtime.stream.sources.format_watch import FormatWatch
+from edgevlm.runtime.stream.sources.gst_pixels import CAPS, pixels_of
 from edgevlm.runtime.stream.sources.native import Native
-from edgevlm.runtime.stream.sources.raw_pixels import Layout, interleaved, planar
 
 REMEDY = (
     "GStreamer's Python bindings (module gi) are not here: apt-get install python3-gi "
@@ -25,25 +25,6 @@ REMEDY = (
 SLICE_S = 0.1  # the longest wait inside GStreamer, so that close() is noticed
 STEP_S = 1 / 30  # between pictures without stamps
 QUEUE = 4  # pictures an appsink holds where the pipeline does not say
-
-PLANAR = {"NV12": "nv12", "NV21": "nv21", "I420": "yuv420p", "YUY2": "yuyv422", "UYVY": "uyvy422"}
-PLANES = {"nv12": 2, "nv21": 2, "yuv420p": 3}
-LAYOUTS = {
-    "RGB": Layout("colour", 8, "rgb"),
-    "BGR": Layout("colour", 8, "bgr"),
-    "RGBA": Layout("colour", 8, "rgba"),
-    "BGRA": Layout("colour", 8, "bgra"),
-    "RGBx": Layout("colour", 8, "rgbx"),
-    "BGRx": Layout("colour", 8, "bgrx"),
-    "GRAY8": Layout("grey", 8, "y"),
-    "GRAY16_LE": Layout("grey", 16, "y"),
-    "GRAY16_BE": Layout("grey", 16, "y"),
-}
-BAYER = ("rggb", "bggr", "gbrg", "grbg")
-CAPS = (
-    f"video/x-raw,format={{{','.join([*PLANAR, *LAYOUTS])}}}; "
-    f"video/x-bayer,format={{{','.join(BAYER)}}}"
-)
 
 
 class GstSource:
@@ -108,7 +89,7 @@ class GstSource:
                     continue
                 waited_s = 0.0
                 try:
-                    pixels, layout = self._pixels(sample)
+                    pixels, layout = pixels_of(self._video, sample)
                 except ImageError as exc:
                     yield BadFrame(index=index, reason=str(exc))
                 else:
@@ -191,32 +172,6 @@ class GstSource:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return " ".join(text.split())
-
-    def _pixels(self, sample: Any) -> tuple[Pixels, str]:
-        buffer, caps = sample.get_buffer(), sample.get_caps()
-        data = memoryview(buffer.extract_dup(0, buffer.get_size()))
-        about = caps.get_structure(0)
-        if about.get_name() == "video/x-bayer":
-            size_wh = about.get_value("width"), about.get_value("height")
-            order = about.get_value("format")
-            step = -(-size_wh[0] // 4) * 4
-            return interleaved(data, Layout("bayer", 8, order), size_wh, step), f"bayer {order}"
-        info = self._video.VideoInfo.new_from_caps(caps)
-        meta = self._video.buffer_get_video_meta(buffer)
-        strides, offsets = (
-            (info.stride, info.offset) if meta is None else (meta.stride, meta.offset)
-        )
-        name, size_wh = info.finfo.name, (info.width, info.height)
-        if (layout := LAYOUTS.get(name)) is not None:
-            big_endian = name.endswith("_BE")
-            return interleaved(data[offsets[0] :], layout, size_wh, strides[0], big_endian), name
-        if (libav := PLANAR.get(name)) is None:
-            raise ImageError(f"appsink gave {name}; known are {', '.join([*PLANAR, *LAYOUTS])}")
-        planes = [(data[offsets[n] :], strides[n]) for n in range(PLANES.get(libav, 1))]
-        colours = info.colorimetry
-        bt709 = colours.matrix == self._video.VideoColorMatrix.BT709
-        full = colours.range == getattr(self._video.VideoColorRange, "0_255", 1)
-        return planar(planes, libav, size_wh, bt709=bt709, full_range=full), name
 
     def _stop(self) -> None:
         self._pipeline.set_state(self._gst.State.NULL)

@@ -15,7 +15,8 @@ import pytest
 from edgevlm.errors import ConfigError, SourceUnavailable
 from edgevlm.runtime.stream.sources import open_source
 from edgevlm.runtime.stream.sources.csi import pipelines_of
-from edgevlm.runtime.stream.sources.gst import LAYOUTS, PLANAR, printable
+from edgevlm.runtime.stream.sources.gst import printable
+from edgevlm.runtime.stream.sources.gst_pixels import LAYOUTS, PLANAR
 from tests.conftest import ROOT, missing
 
 PACKAGES = "python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base"
