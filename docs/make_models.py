@@ -52,7 +52,8 @@ could spare, so a gate that is missed here may be kept by trained weights, and t
   drift most are kept in a higher precision, for which the graph may grow by a quarter
   (`--repair-budget`).
 
-Encoders have no 4 bits: `--precision int4` gives them 8.
+Encoders have no 4 bits: `--precision int4` gives them 8. fp16 is `emulated` here, on the CPU:
+weights rounded to half precision, computed in float32.
 """
 COLUMNS = ("family", "precision", "cosine", "logits", "KL", "greedy", "bytes", "gates")
 NANO = "### nano\n\nThe built-in model with its real weights.\n"

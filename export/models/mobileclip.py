@@ -1,4 +1,4 @@
-"""MobileCLIP and MobileCLIP2: FastViT and a text transformer, from open_clip's checkpoint files.
+"""MobileCLIP and MobileCLIP2: FastViT or ViT, and a text transformer, from open_clip's files.
 
 Source: MobileCLIP (Vasu et al., 2024), section 4.
 """
@@ -11,13 +11,16 @@ from typing import Any
 
 from edgevlm.bundle.images import Fit, ImageSpec
 from edgevlm.bundle.probe_case import ProbeCase
-from edgevlm.errors import CheckpointError
+from edgevlm.errors import CheckpointError, ConfigError
 from edgevlm.export.checkpoint import Checkpoint
 from edgevlm.export.checkpoint.open_clip import FAMILY as NAME
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.models.encoder import Build, refuse_language_options
 from edgevlm.export.models.image_config import multiple_of, normalisation
+from edgevlm.export.models.mobileclip_vit import NAME as VIT
+from edgevlm.export.models.mobileclip_vit import STRIDE as VIT_STRIDE
+from edgevlm.export.models.mobileclip_vit import vit_build
 from edgevlm.export.models.open_clip_text import text_side
 from edgevlm.export.models.vlm import all_tiles, declare_tiles, finish, normalized
 from edgevlm.export.precision import PrecisionPlan
@@ -29,12 +32,14 @@ from edgevlm.export.vision_part import TowerOutputs, VisionGraph
 from edgevlm.tensors import Array
 
 STRIDES = {f"fastvit_mci{n}": 32 if n < 3 else 64 for n in range(5)}  # pixels of one feature
+STRIDES[VIT] = VIT_STRIDE
+POOLS = {name: "token" if name == VIT else "avg" for name in STRIDES}
 TRUNK = "visual.trunk."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MobileClipFamily:
-    """MobileCLIP whose image encoder is a FastViT."""
+    """MobileCLIP whose image encoder is a FastViT, or for MobileCLIP-B a vision transformer."""
 
     model_type: str
 
@@ -84,8 +89,11 @@ class MobileClipFamily:
                 f"{self.model_type}: the image encoder {name!r} is not known, only "
                 f"{', '.join(STRIDES)}"
             )
-        if vision.get("timm_pool", "avg") != "avg":
-            raise CheckpointError(f"{self.model_type}: only average pooling is known, not {vision}")
+        if vision.get("timm_pool", POOLS[name]) != POOLS[name]:
+            raise CheckpointError(
+                f"{self.model_type}: {name} pools by {vision['timm_pool']!r}; only "
+                f"{POOLS[name]!r} is known"
+            )
         settings = config.get("preprocess_cfg", {})
         size = settings.get("size", vision.get("image_size", 224))
         sides = set(size) if isinstance(size, list) else {size}
@@ -96,6 +104,8 @@ class MobileClipFamily:
                 "made by 'shortest' or 'squash', are known"
             )
         side = int(sides.pop())
+        if options.image_size is not None and name == VIT:
+            raise ConfigError(f"--image-size: {name} has a position table for {side} pixels alone")
         if options.image_size is not None:
             side = multiple_of(options.image_size, STRIDES[name], self.model_type)
         fit = Fit(height=side, width=side, fit="stretch")
@@ -114,6 +124,8 @@ class MobileClipFamily:
         tower, (mean, std) = checkpoint.view(TRUNK, "visual."), pixels(config)
         policy, name = image.policy, config["model_cfg"]["vision_cfg"]["timm_model_name"]
         assert isinstance(policy, Fit)
+        if name == VIT:
+            return vit_build(tower, policy.height, mean, std)
         size, count = policy.height, (policy.height // STRIDES[name]) ** 2
         layer = "head.fc" if tower.has("head.fc.weight") else "head.proj"
 

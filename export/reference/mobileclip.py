@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HEAD = 32
+VIT_HEAD, VIT_EPS = 64, 1e-6
 
 
 class MobileClip:
@@ -37,6 +38,8 @@ class MobileClip:
     def picture(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features ``(batch, cells, channels)``, their mean, and the embedding of length 1."""
         w, x = self._trunk, pixels
+        if w.has("cls_token"):
+            return _vit(w, x)
         for n, stride in enumerate((2, 2, 1)):
             x = w.f.gelu(mobile_one(w, f"stem.{n}", x, stride))
         stage = 0
@@ -70,6 +73,36 @@ class MobileClip:
         if w.has("text_projection"):
             return w.f.normalize(end @ w("text_projection"), dim=-1)
         return w.f.normalize(w.linear("text_projection", end), dim=-1)
+
+
+def _vit(w: Weights, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """MobileCLIP-B: a stem of convolutions, a class token without a position, twelve blocks."""
+    stem, n = "patch_embed.backbone", 0
+    while w.has(f"{stem}.{n}.conv.weight"):
+        kernel = w(f"{stem}.{n}.conv.weight")
+        bias = w(f"{stem}.{n}.conv.bias") if w.has(f"{stem}.{n}.conv.bias") else None
+        x = w.f.conv2d(x, kernel, bias, stride=kernel.shape[-1])
+        if w.has(f"{stem}.{n}.bn.weight"):
+            x = w.f.gelu(w.batch_norm(f"{stem}.{n}.bn", x))
+        n += 1
+    rows = x.flatten(2).transpose(1, 2) + w("pos_embed")
+    token = w("cls_token").expand(len(rows), -1, -1)
+    x, n = w.f.pad(rows, (0, 0, 1, 0)), 0
+    x[:, :1] = token
+    while w.has(f"blocks.{n}.norm1.weight"):
+        base = f"blocks.{n}"
+        packed = w.linear(f"{base}.attn.qkv", w.norm(f"{base}.norm1", x, VIT_EPS))
+        q, k, v = (
+            part.unflatten(-1, (-1, VIT_HEAD)).transpose(1, 2) for part in packed.chunk(3, -1)
+        )
+        mixed = w.f.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + w.linear(f"{base}.attn.proj", mixed)
+        up = w.f.gelu(w.linear(f"{base}.mlp.fc1", w.norm(f"{base}.norm2", x, VIT_EPS)))
+        x = x + w.linear(f"{base}.mlp.fc2", up)
+        n += 1
+    features = w.norm("norm", x, VIT_EPS)
+    pooled = features[:, 0]
+    return features, pooled, w.f.normalize(w.linear("head", pooled), dim=-1)
 
 
 def mobile_one(w: Weights, base: str, x: Tensor, stride: int = 1) -> Tensor:

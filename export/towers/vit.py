@@ -29,27 +29,31 @@ class VitSpec(BlockSpec):
     prefix: Float32 | None = None
 
 
-def write_vit(w: TowerWriter, spec: VitSpec, image: str = "image") -> str:
+def write_vit(w: TowerWriter, spec: VitSpec, image: str = "image", rows: str | None = None) -> str:
     """Write the tower.
 
     Args:
         w: writer over the tower's weights.
         spec: its shape.
         image: input, uint8 ``(tiles, image_size, image_size, 3)``.
+        rows: patches ``(tiles, patches, hidden_size)``, where more than one convolution made them.
 
     Returns:
         name of the output, float32 ``(tiles, prefix + patches, hidden_size)``.
     """
-    names = spec.names
-    kernel = w.source.get(f"{names.patch}.weight")
-    bias_name = f"{names.patch}.bias"
-    bias = w.source.get(bias_name) if w.source.has(bias_name) else None
-    _check(spec, kernel.shape)
-    x = w.patches(image, kernel, bias, spec.mean, spec.std, "patches")
+    x = _patches(w, spec, image) if rows is None else rows
     if spec.prefix is not None:
         x = _with_prefix(w, x, spec.prefix)
     x = w.node("Add", [x, w.tensor("positions", spec.positions[None])], "positions")
     return write_blocks(w, spec, x)
+
+
+def _patches(w: TowerWriter, spec: VitSpec, image: str) -> str:
+    kernel = w.source.get(f"{spec.names.patch}.weight")
+    bias_name = f"{spec.names.patch}.bias"
+    bias = w.source.get(bias_name) if w.source.has(bias_name) else None
+    _check(spec, kernel.shape)
+    return w.patches(image, kernel, bias, spec.mean, spec.std, "patches")
 
 
 def _check(spec: VitSpec, kernel: tuple[int, ...]) -> None:

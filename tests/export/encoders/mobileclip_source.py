@@ -31,6 +31,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 SHAPES: dict[str, dict[str, Any]] = {
     "fastvit_mci0": {"layers": (1, 2, 1, 2)},
     "fastvit_mci2": {"layers": (1, 1, 2, 1)},
+    "vit_base_mci_224": {"depth": 2, "img_size": SIZE},
 }
 
 
@@ -54,9 +55,8 @@ class Clip(nn.Module):
 
     def __init__(self, name: str, causal: bool) -> None:
         super().__init__()
-        trunk = timm.create_model(
-            name, embed_dims=(16, 32, 32, 64), num_classes=WIDTH, **SHAPES[name]
-        )
+        shape = SHAPES[name] | ({} if "depth" in SHAPES[name] else {"embed_dims": (16, 32, 32, 64)})
+        trunk = timm.create_model(name, num_classes=WIDTH, **shape)
         self.visual = nn.ModuleDict({"trunk": trunk})
         self.text = nn.Module()
         self.text.token_embedding = nn.Embedding(VOCAB + 2, TEXT)
@@ -108,6 +108,8 @@ def main(arguments: list[str]) -> None:
     for key, value in randomize(model).named_parameters():
         if "layer_scale" in key:
             value.data.uniform_(0.3, 1.0)
+        if "pos_embed" in key or "cls_token" in key:
+            value.data.normal_(0, 0.3)
     model.eval()
     if "folded" in more:
         model.visual["trunk"] = reparameterize_model(model.visual["trunk"])
@@ -128,7 +130,9 @@ def main(arguments: list[str]) -> None:
             trunk = model.visual["trunk"]
             features = trunk.forward_features(pixels)
             embedding = F.normalize(trunk.forward_head(features), dim=-1)
-            results[f"{n}.features"] = features.flatten(2).transpose(1, 2).numpy()
+            if features.ndim == 4:
+                features = features.flatten(2).transpose(1, 2)
+            results[f"{n}.features"] = features.numpy()
             results[f"{n}.embedding"] = embedding.numpy()
             logits = model.logit_scale.exp() * embedding @ texts.T
             results[f"{n}.chances"] = logits.softmax(-1)[0].numpy()
@@ -146,7 +150,8 @@ def save(folder: Path, name: str, model: Clip) -> None:
         "model_cfg": {
             "embed_dim": WIDTH,
             "vision_cfg": {
-                "timm_model_name": name, "timm_model_pretrained": False, "timm_pool": "avg",
+                "timm_model_name": name, "timm_model_pretrained": False,
+                "timm_pool": "token" if name.startswith("vit") else "avg",
                 "timm_proj": None, "image_size": SIZE,
             },
             "text_cfg": {

@@ -20,7 +20,7 @@ TEXTS = [
     "red",
     "two people, seen from behind, who wait for the ferry to the islands in the rain",
 ]
-FORMS = ("fastvit_mci0", "fastvit_mci2 folded causal")
+FORMS = ("fastvit_mci0", "fastvit_mci2 folded causal", "vit_base_mci_224 causal")
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,10 @@ def test_the_certificate_says_whose_reference_it_is(shown: Shown):
 @pytest.mark.parametrize(
     ("vision", "text", "says"),
     [
-        ({"timm_model_name": "vit_base_mci_224"}, {}, "'vit_base_mci_224' is not known, only"),
+        ({"timm_model_name": "resnet50"}, {}, "'resnet50' is not known, only"),
+        ({"timm_model_name": "vit_base_mci_224", "timm_pool": "avg"}, {}, "only 'token' is known"),
         ({"timm_model_name": "fastvit_mci0"}, {"hf_model_name": "roberta"}, "hf_model_name"),
-        ({"timm_model_name": "fastvit_mci0", "timm_pool": "map"}, {}, "average pooling"),
+        ({"timm_model_name": "fastvit_mci0", "timm_pool": "map"}, {}, "only 'avg' is known"),
     ],
 )
 def test_other_parts_of_open_clip_are_refused(
