@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
@@ -43,10 +41,11 @@ def command(
     """Compile the graphs of BUNDLE for --target and put the engines into it."""
     from edgevlm.cli.console import progress, to_stderr, write_json
     from edgevlm.cli.engine_table import lowered_table
+    from edgevlm.cli.terminate import end_by_exception
     from edgevlm.export.engines.build import BuildOptions, build
     from edgevlm.export.engines.target import parse_target
 
-    signal.signal(signal.SIGTERM, _terminate)
+    end_by_exception()
     options = BuildOptions(
         precision=precision, workspace_mib=workspace_mb, level=level, force=force, measure=measure
     )
@@ -88,8 +87,3 @@ def _table(target: str, done: Built) -> Table:
     title = f"{here.library} {here.version}, sm{here.sm}, {here.device or 'ahead of time'}"
     columns = ("graph", "engine", "MB", "precision", "lowering", "built in s", "peak MiB")
     return table(columns, rows, title)
-
-
-def _terminate(number: int, _frame: object) -> None:
-    """End by an exception, so that what is half-written gets removed on the way out."""
-    sys.exit(128 + number)

@@ -75,8 +75,7 @@ def pack(
     say(1, 3, f"fetch wheels for {board.arch}, Python {board.python}")
     targets = tuple(sorted({name.partition(":")[0] for name in opened.manifest.engines}))
     # On aarch64 that extra is what `edgevlm build` needs on the board, and no TensorRT of a PC.
-    compiles = board.arch == "aarch64" or "trt-rtx" in targets
-    extras = ("cpu", "trt-rtx") if compiles else ("cpu",)
+    extras = ("cpu", "trt-rtx") if board.arch == "aarch64" else ("cpu",)
     with tempfile.TemporaryDirectory() as folder:
         wheels = gather(Path(folder), board, extras)
         say(2, 3, "write the archive")

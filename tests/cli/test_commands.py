@@ -71,8 +71,8 @@ def test_an_unknown_verb_exits_2_in_a_real_process(edgevlm: Run):
 
 STREAM = ["run", "--bundle", "b", "--ask", "q", "--source"]
 VERBS = [
-    "export", "build", "inspect", "verify", "ask", "run", "events", "bench", "plan", "list",
-    "pack", "doctor",
+    "export", "build", "inspect", "verify", "ask", "run", "events", "replay", "bench", "plan",
+    "list", "pack", "doctor",
 ]  # fmt: skip
 
 

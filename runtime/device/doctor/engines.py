@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -116,7 +117,7 @@ def compiled_for(machine: Machine, what: str, name: str, remedy: str) -> Finding
 def _linked(machine: Machine, name: str) -> Finding:
     """Whether the TensorRT that the provider was linked against is there."""
     try:
-        wanted = [n for n in needed_libraries(machine.tree.real(name)) if "nvinfer" in n]
+        needed = needed_libraries(machine.tree.real(name))
     except (NotReadable, OSError) as exc:
         return Finding(
             what="ort-trt",
@@ -124,15 +125,25 @@ def _linked(machine: Machine, name: str) -> Finding:
             found=f"{name} cannot be read: {exc}",
             remedy="pip install --force-reinstall onnxruntime-gpu",
         )
+    wanted = [n for n in needed if "nvinfer" in n]
     if lost := [n for n in wanted if not _found(machine, n)]:
         return Finding(
             what="ort-trt",
             verdict="fail",
             found=f"the TensorRT provider needs {', '.join(lost)}, which is not here",
-            remedy="install that TensorRT: on a Jetson `sudo apt install tensorrt`, "
-            "elsewhere `pip install 'tensorrt-cu12<11'`",
+            remedy="sudo apt install tensorrt" if machine.board.jetson else _wheel(needed),
         )
     return Finding(what="ort-trt", verdict="ok", found=f"linked with {', '.join(wanted)}")
+
+
+def _wheel(needed: list[str]) -> str:
+    """The wheel of TensorRT that libraries of these names come from."""
+    names = " ".join(needed)
+    cuda = re.search(r"libcudart\.so\.(\d+)", names)
+    tensorrt = re.search(r"libnvinfer\w*\.so\.(\d+)", names)
+    if cuda is None or tensorrt is None:
+        return "pip install tensorrt"
+    return f"pip install 'tensorrt-cu{cuda[1]}>={tensorrt[1]},<{int(tensorrt[1]) + 1}'"
 
 
 def _found(machine: Machine, soname: str) -> bool:

@@ -238,6 +238,7 @@ def test_a_provider_that_is_linked_with_another_tensorrt(tmp_path: Path):
     finding = by_subject(examine(tree, python))["ort-trt"]
     assert finding.verdict == "fail"
     assert "needs libnvinfer.so.10, which is not here" in finding.found
+    assert finding.remedy == "pip install 'tensorrt-cu12>=10,<11'"  # as it links libcudart.so.12
 
 
 def test_a_damaged_library_is_unknown_and_no_crash(tmp_path: Path):
