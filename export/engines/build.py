@@ -148,6 +148,7 @@ def _compile(
     options: BuildOptions,
     report: Report,
 ) -> tuple[dict[str, NewEngine], dict[str, Compiled]]:
+    suffix = ".onnx" if target.library == "onnxruntime" else ".engine"
     made: dict[str, NewEngine] = {}
     compiled: dict[str, Compiled] = {}
     for done, (name, graph) in enumerate(graphs.items()):
@@ -157,7 +158,7 @@ def _compile(
             device=options.device or (Device(sm=target.sm) if target.sm else None),
             name=name,
             graph=str(graph.path),
-            engine=str(writer.root / f"{name.replace('/', '-')}.engine"),
+            engine=str(writer.root / f"{name.replace('/', '-')}{suffix}"),
             profile=profile_of(graph.inputs, graph.ranges),
             aliases=dict(graph.aliases),
             workspace_mib=options.workspace_mib,

@@ -18,6 +18,7 @@ from edgevlm.cuda_driver import cuda_device
 from edgevlm.errors import BuildError, EdgeVLMError
 from edgevlm.export.engines.job import Compiled, CompileJob, Device, Failure, Message, Survey
 from edgevlm.export.engines.library import import_library
+from edgevlm.export.engines.ort_context import compile_context
 from edgevlm.export.engines.tensorrt_api import Network, platform_of
 
 
@@ -34,19 +35,26 @@ def compile_graph(job: CompileJob) -> Compiled:
         BuildError: the compiler refuses, or the engine cannot be written.
     """
     started = time.monotonic()
-    trt = import_library(job.library, job.module)
+    library = import_library(job.library, job.module)
     device = _device(job)
-    network = Network(trt, job, device, lambda what: _say(Message(doing=what)))
-    inputs, outputs = network.parse()
+
+    def say(what: str) -> None:
+        _say(Message(doing=what))
+
     try:
-        network.build(Path(job.engine))
+        if job.library == "onnxruntime":
+            say("building engine")
+            inputs, outputs = compile_context(library, job)
+        else:
+            network = Network(library, job, device, say)
+            inputs, outputs = network.parse()
+            network.build(Path(job.engine))
     except OSError as exc:
         raise BuildError(f"{job.name}: the engine cannot be written: {exc}") from exc
     return Compiled(
-        platform=platform_of(trt, job, device),
+        platform=platform_of(library, job, device),
         inputs=inputs,
         outputs=outputs,
-        layers=network.layers,
         seconds=round(time.monotonic() - started, 1),
         peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     )

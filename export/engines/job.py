@@ -62,7 +62,6 @@ class Compiled(Strict):
         platform: what the engine is bound to.
         inputs: of the network, free dimensions called after their axis.
         outputs: likewise.
-        layers: of the network, before the compiler fuses them.
         seconds: from reading the graph to the written engine.
         peak_mib: largest resident set of the compiler's process.
     """
@@ -70,7 +69,6 @@ class Compiled(Strict):
     platform: Platform
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[TensorEntry, ...]
-    layers: int
     seconds: float
     peak_mib: int
 

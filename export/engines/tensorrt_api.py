@@ -44,7 +44,6 @@ class Network:
         typing = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         flags = 0 if typing is None else 1 << int(typing)
         self._network = self._builder.create_network(flags)
-        self.layers = 0
 
     def parse(self) -> tuple[tuple[TensorEntry, ...], tuple[TensorEntry, ...]]:
         """Read the graph; returns inputs and outputs.
@@ -59,7 +58,6 @@ class Network:
             raise self._refused(parser)
         check_network(self._network, self._job.name, self._job.aliases)
         allow_decomposing(self._trt, self._network)
-        self.layers = self._network.num_layers
         return tensors(self._network, "input"), tensors(self._network, "output")
 
     def _refused(self, parser: Any) -> BuildError:

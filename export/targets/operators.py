@@ -117,6 +117,9 @@ class OperatorTable(Strict):
                         yield f"{place}: {limit.reason}"
 
 
+_ANY_TENSORRT = {"library": "tensorrt", "version": "10.3"}
+
+
 @cache
 def tables() -> tuple[OperatorTable, ...]:
     """Every table that ships."""
@@ -131,14 +134,15 @@ def table_for(platform: Platform) -> OperatorTable:
     Raises:
         BackendUnavailable: the library is too old.
     """
-    library = "tensorrt" if platform.library == "onnxruntime" else platform.library
-    asked = platform.model_copy(update={"library": library})
+    library, asked = platform.library, platform
+    if library == "onnxruntime":  # which TensorRT 10 it finds is not known before it runs
+        library, asked = "tensorrt", platform.model_copy(update=_ANY_TENSORRT)
     for table in tables():
         if table.covers(asked):
             return table
     oldest = min((t for t in tables() if t.library == library), key=lambda t: _numbers(t.since))
     raise BackendUnavailable(
-        f"{library} {platform.version} is too old: {oldest.title} is the first that edgevlm builds "
+        f"{library} {asked.version} is too old: {oldest.title} is the first that edgevlm builds "
         "for; update JetPack, or the package"
     )
 

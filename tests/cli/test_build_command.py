@@ -23,7 +23,7 @@ def test_engines_go_into_the_bundle_and_inspect_shows_them(
     key = found["graphs"]["decoder"]["key"]
     assert (key["platform"]["sm"], key["precision"]) == ("89", "fp32")
     assert found["graphs"]["decoder"]["aliases"]["present.0.key"] == "past_key_values.0.key"
-    assert found["compiled"]["decoder"]["layers"] > 10
+    assert found["compiled"]["decoder"]["peak_mib"] > 50
     assert "decoder: building engine" in done.stderr
     assert "ahead of time" in done.stderr
     # What the lowering costs was measured on the probe, and is shown: nothing, in float32.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgevlm.export.engines.scripted import ScriptedTensorRT
+from edgevlm.export.engines.scripted_ort import ScriptedOrt
 
 JETPACK_7 = ScriptedTensorRT(version="10.16.2")
 DESKTOP_11 = ScriptedTensorRT(version="11.4.0", without=frozenset({"STRONGLY_TYPED"}))
@@ -34,3 +35,9 @@ REFUSED = ScriptedTensorRT(
 NO_IMPORTER = ScriptedTensorRT(version="10.16.2", refuses="TensorScatter")
 DROPS_MASK = ScriptedTensorRT(version="10.16.2", drops="mask")
 PLUGIN = ScriptedTensorRT(version="10.16.2", plugin="Attention")
+ORT = ScriptedOrt()
+ORT_WITHOUT = ScriptedOrt(providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
+ORT_MEMORY = ScriptedOrt(refuses="TensorRT EP failed to create engine: out of memory")
+ORT_FAILS = ScriptedOrt(refuses="TensorRT EP failed to create engine from network")
+ORT_LEAVES = ScriptedOrt(leaves="MatMul")
+ORT_SILENT = ScriptedOrt(writes=False)

@@ -41,7 +41,7 @@ def test_every_version_compiles(graphs: dict[str, TargetGraph], tmp_path: Path, 
     assert [t.name for t in found.inputs] == ["past", "new", "at", "query", "mask"]
     assert found.inputs[1].shape == (1, 2, "axis_2", 16)
     assert {t.name: t.dtype for t in found.outputs} == {"y": "float16", "present": "float16"}
-    assert (found.layers, found.platform.sm) == (2, "87")
+    assert found.platform.sm == "87"
 
 
 @pytest.mark.parametrize(
