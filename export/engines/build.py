@@ -20,7 +20,7 @@ from edgevlm.errors import BuildError, BundleError, ContractError, ExportError
 from edgevlm.export.engines.job import Compiled, CompileJob, Device, Survey
 from edgevlm.export.engines.library import check_installed, numbers
 from edgevlm.export.engines.process import run_job, survey
-from edgevlm.export.engines.profiles import profile_of
+from edgevlm.export.engines.profiles import profiles_of
 from edgevlm.export.engines.target import BuildTarget
 from edgevlm.export.progress import Report
 from edgevlm.export.targets.as_bundle import measure
@@ -159,7 +159,7 @@ def _compile(
             name=name,
             graph=str(graph.path),
             engine=str(writer.root / f"{name.replace('/', '-')}{suffix}"),
-            profile=profile_of(graph.inputs, graph.ranges),
+            profiles=profiles_of(graph.inputs, graph.ranges),
             aliases=dict(graph.aliases),
             workspace_mib=options.workspace_mib,
             level=options.level,
@@ -178,7 +178,7 @@ def _compile(
             lowering=graph.lowering,
             precision=graph.precision,
             platform=here,
-            profiles=(job.profile,) if job.profile else (),
+            profiles=job.profiles,
             flags={"level": str(job.level), "workspace_mib": str(job.workspace_mib)},
         )
         entry = EngineEntry(

@@ -38,7 +38,7 @@ class CompileJob(Survey):
     Args:
         graph: ONNX file, its weights beside it.
         engine: file to write.
-        profile: range of every input with a free dimension.
+        profiles: ranges of every input with a free dimension.
         aliases: output -> input that it must share its buffer with.
         workspace_mib: scratch memory a kernel may ask for.
         level: the builder's optimisation level, 0 to 5.
@@ -48,7 +48,7 @@ class CompileJob(Survey):
     name: str
     graph: str
     engine: str
-    profile: Profile = Field(default_factory=dict)
+    profiles: tuple[Profile, ...] = ()
     aliases: dict[str, str] = Field(default_factory=dict)
     workspace_mib: int = Field(ge=1)
     level: int = Field(ge=0, le=5)

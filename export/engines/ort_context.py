@@ -38,8 +38,8 @@ def provider_options(job: CompileJob) -> dict[str, str]:
     }
     if job.timing_cache is not None:
         options |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": job.timing_cache}
-    for end in ("min", "opt", "max") if job.profile else ():
-        options[f"trt_profile_{end}_shapes"] = _shapes(job.profile, end)
+    for end in ("min", "opt", "max") if job.profiles else ():
+        options[f"trt_profile_{end}_shapes"] = ",".join(_shapes(p, end) for p in job.profiles)
     return options
 
 

@@ -14,10 +14,10 @@ from edgevlm.bundle.entries import TensorEntry
 from edgevlm.errors import ExportError
 
 
-def profile_of(
+def profiles_of(
     inputs: Sequence[TensorEntry], ranges: Mapping[str, tuple[int, int, int]]
-) -> Profile:
-    """The range of every input with a free dimension.
+) -> tuple[Profile, ...]:
+    """The range of every input with a free dimension; nothing where every shape is fixed.
 
     Args:
         inputs: of the graph.
@@ -37,4 +37,4 @@ def profile_of(
                 for i in range(3)
             )
             profile[tensor.name] = ShapeRange(min=low, opt=usual, max=high)
-    return profile
+    return (profile,) if profile else ()

@@ -109,9 +109,9 @@ class Network:
             config.num_compute_capabilities = 1
             sm = getattr(trt.ComputeCapability, f"SM{self._device.sm}")
             config.set_compute_capability(sm, 0)
-        if job.profile:
+        for ranges in job.profiles:
             profile = self._builder.create_optimization_profile()
-            for name, shapes in job.profile.items():
+            for name, shapes in ranges.items():
                 profile.set_shape(name, shapes.min, shapes.opt, shapes.max)
             if config.add_optimization_profile(profile) < 0:
                 raise BuildError(f"{job.name}: the profile is refused: {self._log.messages[-1:]}")

@@ -12,7 +12,7 @@ from typing import Any
 from edgevlm.bundle import Bundle, BundleWriter, read_manifest
 from edgevlm.bundle.engines import Platform
 from edgevlm.export.engines.job import CompileJob, Device
-from edgevlm.export.engines.profiles import profile_of
+from edgevlm.export.engines.profiles import profiles_of
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.pipeline import gather
 from edgevlm.export.progress import Progress
@@ -52,7 +52,7 @@ def compile_all(graphs: Mapping[str, TargetGraph], sms: Sequence[str], into: Pat
         CompileJob(
             library="tensorrt-rtx", module="tensorrt_rtx", device=Device(sm=sm), name=name,
             graph=str(graph.path), engine=str(into / f"{name.replace('/', '-')}-{sm}.engine"),
-            profile=profile_of(graph.inputs, graph.ranges), aliases=dict(graph.aliases),
+            profiles=profiles_of(graph.inputs, graph.ranges), aliases=dict(graph.aliases),
             workspace_mib=512, level=0,
         )
         for name, graph in graphs.items()

@@ -11,7 +11,7 @@ from edgevlm.bundle import Bundle
 from edgevlm.errors import BuildError, BuildMemoryError, UnsupportedOperator
 from edgevlm.export.engines.child import compile_graph
 from edgevlm.export.engines.job import Compiled, CompileJob, Device
-from edgevlm.export.engines.profiles import profile_of
+from edgevlm.export.engines.profiles import profiles_of
 from edgevlm.export.engines.symptoms import build_failure
 from edgevlm.export.targets.relower import TargetGraph
 from tests.export.engines.graphs import lower
@@ -29,7 +29,7 @@ def compile_with(double: str, graph: TargetGraph, engine: Path, **changes: objec
     job = CompileJob(
         library="tensorrt", module=f"tests.export.engines.doubles:{double}", device=ORIN,
         name=graph.name, graph=str(graph.path), engine=str(engine), workspace_mib=512, level=3,
-        profile=profile_of(graph.inputs, graph.ranges), aliases=dict(graph.aliases),
+        profiles=profiles_of(graph.inputs, graph.ranges), aliases=dict(graph.aliases),
     )  # fmt: skip
     return compile_graph(job.model_copy(update=changes))
 
@@ -72,7 +72,7 @@ def test_a_cache_that_would_be_copied_is_refused(graphs: dict[str, TargetGraph],
 
 def test_an_engine_without_a_profile_is_refused(graphs: dict[str, TargetGraph], tmp_path: Path):
     with pytest.raises(BuildError, match="the compiler gives no engine: no reason given"):
-        compile_with("JETPACK_7", graphs["decoder"], tmp_path / "e", profile={})
+        compile_with("JETPACK_7", graphs["decoder"], tmp_path / "e", profiles=())
 
 
 def test_an_engine_that_cannot_be_written_is_an_error(
@@ -85,7 +85,7 @@ def test_an_engine_that_cannot_be_written_is_an_error(
 def test_a_free_dimension_without_a_range_is_refused(graphs: dict[str, TargetGraph]):
     bare = dataclasses.replace(graphs["rows"], ranges={})
     with pytest.raises(Exception, match="x: no range for tokens"):
-        profile_of(bare.inputs, bare.ranges)
+        profiles_of(bare.inputs, bare.ranges)
 
 
 @pytest.mark.parametrize(

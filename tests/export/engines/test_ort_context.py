@@ -19,7 +19,7 @@ from edgevlm.export.engines.build import BuildOptions, build
 from edgevlm.export.engines.child import compile_graph
 from edgevlm.export.engines.job import CompileJob, Device
 from edgevlm.export.engines.ort_context import provider_options
-from edgevlm.export.engines.profiles import profile_of
+from edgevlm.export.engines.profiles import profiles_of
 from edgevlm.export.engines.target import parse_target
 from edgevlm.export.targets.operators import table_for
 from edgevlm.export.targets.relower import TargetGraph
@@ -38,7 +38,8 @@ def job(rows: TargetGraph, folder: Path, double: str, **changes: Any) -> Compile
     made = CompileJob(
         library="onnxruntime", module=f"tests.export.engines.doubles:{double}", device=CARD,
         name="rows", graph=str(rows.path), engine=str(folder / "rows.onnx"), workspace_mib=512,
-        level=2, profile=profile_of(rows.inputs, rows.ranges), timing_cache=str(folder / "timing"),
+        level=2, profiles=profiles_of(rows.inputs, rows.ranges),
+        timing_cache=str(folder / "timing"),
     )  # fmt: skip
     return made.model_copy(update=changes)
 
@@ -59,7 +60,7 @@ def test_the_provider_is_told_shapes_limits_and_where_to_write(rows: TargetGraph
 
 
 def test_fixed_shapes_need_no_profile(rows: TargetGraph, tmp_path: Path):
-    chosen = provider_options(job(rows, tmp_path, "ORT", profile={}, timing_cache=None))
+    chosen = provider_options(job(rows, tmp_path, "ORT", profiles=(), timing_cache=None))
     assert not [name for name in chosen if "profile" in name or "timing" in name]
 
 
