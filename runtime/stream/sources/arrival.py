@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgevlm.frame import Frame, Pixels
+from edgevlm.frame import Frame, Pixels, SourceFault
 from edgevlm.runtime.stream.clock import Clock
 
+JUMP_S = 10.0  # back, in stamps: a new beginning
 SLICE_S = 0.05  # the longest sleep, so that close() is noticed within 0.1 s
 
 
@@ -29,6 +30,9 @@ def arrived(
 class Timeline:
     """Positions in seconds from the first frame on, always increasing.
 
+    A stamp that goes back by ``JUMP_S`` or more is taken for a new beginning: positions go on from
+    where they are, and ``jumped`` tells of it. Less than that is one bad stamp.
+
     Args:
         step_s: what a missing stamp, or one that goes back, advances by.
     """
@@ -37,6 +41,7 @@ class Timeline:
         self._step_s = step_s
         self._origin_s: float | None = None
         self._last_s: float | None = None
+        self._back_s = 0.0
 
     def at(self, stamp_s: float | None) -> float:
         """The position of the next frame, given its presentation time in seconds."""
@@ -48,9 +53,22 @@ class Timeline:
                 self._origin_s = stamp_s - expected
             position = stamp_s - self._origin_s
             if self._last_s is not None and position <= self._last_s:
+                if position <= self._last_s - JUMP_S:
+                    self._back_s = self._last_s - position
+                    self._origin_s = stamp_s - expected
                 position = expected
         self._last_s = position
         return position
+
+    def jumped(self, name: str) -> SourceFault | None:
+        """What to report of the stamps of ``name`` since the last call, if they went back."""
+        back_s, self._back_s = self._back_s, 0.0
+        if not back_s:
+            return None
+        return SourceFault(
+            code="discontinuity",
+            message=f"the time stamps of {name} went back by {back_s:.3f} s; positions go on",
+        )
 
 
 class Pace:

@@ -19,12 +19,13 @@ from edgevlm.runtime.stream.sources.arrival import arrived
 from edgevlm.runtime.stream.sources.format_watch import FormatWatch
 from edgevlm.runtime.stream.sources.native import Native
 from edgevlm.runtime.stream.sources.pixels import CvPixels
-from edgevlm.runtime.stream.sources.reconnect import ReconnectingSource
+from edgevlm.runtime.stream.sources.reconnect import Backoff, ReconnectingSource
 from edgevlm.runtime.stream.sources.uri import redact
 
 FAILED_READS = 3  # in a row
 LONG_READ_S = 5.0  # V4L2 waits 10 s for a picture: one read that fails after so long is enough
 PAUSE_S = 0.05
+LOOK_S = 5.0  # between looks for a camera that is not there, so that it is back within ten
 FROZEN_S = 10.0  # the very same picture for so long: no sensor is that quiet
 DEV = Path("/dev")
 _URI = re.compile(r"(?:v4l2:///dev/video)?([0-9]{1,3})")
@@ -189,16 +190,19 @@ def plugged(uri: str, clock: Clock = SYSTEM, dev: Path = DEV) -> ReconnectingSou
         SourceUnavailable: a number, and no such camera, no permission, or in use.
     """
     device = device_of(uri, dev)
+    often = Backoff(longest_s=LOOK_S)
     watch = FormatWatch(str(device))
     if _LINK.fullmatch(uri):
-        return ReconnectingSource(str(device), partial(CameraSource, uri, clock, watch, dev), clock)
+        return ReconnectingSource(
+            str(device), partial(CameraSource, uri, clock, watch, dev), clock, backoff=often
+        )
     opened = [CameraSource(uri, clock, watch, dev)]
     name = stable(device, dev)
 
     def connect() -> CameraSource:
         return opened.pop() if opened else CameraSource(name, clock, watch, dev)
 
-    return ReconnectingSource(str(device), connect, clock, opened[0])
+    return ReconnectingSource(str(device), connect, clock, opened[0], often)
 
 
 def _remedy(device: Path) -> str:

@@ -98,6 +98,8 @@ class GstSource:
                     stamp = sample.get_buffer().pts
                     known = stamp != self._gst.CLOCK_TIME_NONE
                     media_s = timeline.at(stamp / 1e9 if known else None)
+                    if fault := timeline.jumped(self.name):
+                        yield fault
                     yield arrived(self._clock, index, pixels, media_s)
                 index += 1
         finally:

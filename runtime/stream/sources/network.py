@@ -110,6 +110,8 @@ class NetworkSource:
                     if fault := self._watch.fault(pixels.size_wh, stream.layout(picture)):
                         yield fault
                     media_s = timeline.at(stream.stamp_s(picture) if stamped else came_ns / 1e9)
+                    if fault := timeline.jumped(self.name):
+                        yield fault
                     if pace is not None:
                         if not pace.wait(media_s):
                             return

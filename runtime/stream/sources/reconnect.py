@@ -24,10 +24,14 @@ class Backoff:
 
     Args:
         chance: gives numbers in [0, 1).
+        longest_s: the bound; less than a minute where a look costs next to nothing.
     """
 
-    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, chance: Callable[[], float] = random.random, longest_s: float | None = None
+    ) -> None:
         self._chance = chance
+        self._longest_s = LONGEST_S if longest_s is None else longest_s
         self._failures = 0
 
     def failed(self, error: SourceError, held_s: float) -> float:
@@ -35,9 +39,9 @@ class Backoff:
         if held_s >= STEADY_S:
             self._failures = 0
         if isinstance(error, SourceUnauthorized):
-            longest = LONGEST_S
+            longest = self._longest_s
         else:
-            longest = min(LONGEST_S, FIRST_S * 2.0**self._failures)
+            longest = min(self._longest_s, FIRST_S * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
         return longest * (1 + self._chance()) / 2
 

@@ -17,7 +17,6 @@ from edgevlm.runtime.stream.sources.ros_image import header_of, pixels_of
 from edgevlm.runtime.stream.sources.rosbag2 import Rosbag2
 
 STEP_S = 1e-3  # between messages of one log time, or of one that goes back
-JUMP_NS = 1_000_000_000
 
 
 class RecordingSource:
@@ -60,20 +59,17 @@ class RecordingSource:
         pace = Pace(self._clock, lambda: self._closed)
         index = good = 0
         seen: dict[str, str] = {}
-        first_ns = last_ns = None
+        first_ns = None
         for item in self._recording.messages(self._topic, seen):
             if self._closed:
                 return
             if not isinstance(item, Message):
                 yield SourceFault(code="damaged", message=item.what)
                 continue
-            if last_ns is not None and item.log_ns < last_ns - JUMP_NS:
-                yield SourceFault(
-                    code="discontinuity",
-                    message=f"{self.name}: time goes back by {(last_ns - item.log_ns) / 1e9:.3f} s",
-                )
-            first_ns, last_ns = first_ns or item.log_ns, item.log_ns
+            first_ns = item.log_ns if first_ns is None else first_ns
             media_s = timeline.at((item.log_ns - first_ns) / 1e9)
+            if jump := timeline.jumped(self.name):
+                yield jump
             if self.live and not pace.wait(media_s):
                 return
             frame, layout = self._frame(item, index, media_s)

@@ -64,6 +64,8 @@ class VideoFileSource:
                         yield BadFrame(index=index, reason=picture)
                     else:
                         media_s = timeline.at(self._stream.stamp_s(picture))
+                        if fault := timeline.jumped(self.name):
+                            yield fault
                         if self.live and not pace.wait(media_s):
                             return
                         pixels = self._stream.pixels(picture)

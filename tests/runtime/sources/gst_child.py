@@ -1,6 +1,6 @@
-"""Runs a ``gst:`` URI in an interpreter that can import gi; prints one JSON object an item.
+"""Runs ``gst:`` URIs in an interpreter that can import gi; prints a JSON list of items for each.
 
-Arguments: URI, how many frames, seconds of silence that count as a stall.
+Arguments: how many frames, seconds of silence that count as a stall, URIs.
 """
 
 from __future__ import annotations
@@ -13,25 +13,32 @@ from edgevlm.errors import ConfigError, SourceError
 from edgevlm.frame import BadFrame, Frame
 from edgevlm.runtime.stream.sources import open_source
 
-uri, wanted, timeout_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-try:
-    source = open_source(uri, reconnect=False, timeout_s=timeout_s)
-    count = 0
-    for item in source.frames():
-        if isinstance(item, Frame):
-            said = {
-                "index": item.index, "media_s": item.media_s, "size_wh": item.pixels.size_wh,
-                "rgb": base64.b64encode(item.pixels.rgb().tobytes()).decode(),
-                "luma": base64.b64encode(item.pixels.luma().tobytes()).decode(),
-            }  # fmt: skip
-            count += 1
-        elif isinstance(item, BadFrame):
-            said = {"bad": item.reason}
-        else:
-            said = {"fault": item.code, "message": item.message}
-        print(json.dumps({"name": source.name, **said}), flush=True)
-        if count == wanted:
-            source.close()
-    print(json.dumps({"ended": source.name}))
-except (SourceError, ConfigError) as exc:
-    print(json.dumps({"error": type(exc).__name__, "message": str(exc)}))
+
+def items(uri, wanted, timeout_s):
+    found = []
+    try:
+        source = open_source(uri, reconnect=False, timeout_s=timeout_s)
+        count = 0
+        for item in source.frames():
+            if isinstance(item, Frame):
+                pixels = item.pixels
+                found.append({
+                    "index": item.index, "media_s": item.media_s, "size_wh": pixels.size_wh,
+                    "rgb": base64.b64encode(pixels.rgb().tobytes()).decode(),
+                    "luma": base64.b64encode(pixels.luma().tobytes()).decode(),
+                })  # fmt: skip
+                count += 1
+            elif isinstance(item, BadFrame):
+                found.append({"bad": item.reason})
+            else:
+                found.append({"fault": item.code, "message": item.message})
+            if count == wanted:
+                source.close()
+        found.append({"ended": source.name})
+    except (SourceError, ConfigError) as exc:
+        found.append({"error": type(exc).__name__, "message": str(exc)})
+    return found
+
+
+for uri in sys.argv[3:]:
+    print(json.dumps(items(uri, int(sys.argv[1]), float(sys.argv[2]))), flush=True)

@@ -25,6 +25,20 @@ def test_positions_start_at_zero_and_always_increase(stamps, expected):
     assert [timeline.at(stamp) for stamp in stamps] == pytest.approx(expected)
 
 
+def test_a_jump_back_is_a_new_beginning_and_is_told_once():
+    timeline = Timeline(0.1)
+    # A 32-bit RTP clock at 90 kHz wraps after 47721.86 s.
+    stamps = [47721.7, 47721.8, 0.0, 0.5, 1.0]
+    positions, told = [], []
+    for stamp in stamps:
+        positions.append(timeline.at(stamp))
+        told.append(timeline.jumped("camera"))
+    assert positions == pytest.approx([0, 0.1, 0.2, 0.7, 1.2])
+    assert [t is None for t in told] == [True, True, False, True, True]
+    assert told[2].code == "discontinuity"
+    assert "went back by 47721.8" in told[2].message
+
+
 def test_the_first_frame_is_due_when_it_comes(clock):
     pace = Pace(clock, lambda: False)
     assert pace.wait(3.0)

@@ -135,6 +135,23 @@ def test_what_a_source_reports_comes_out_in_its_place(live):
     assert summary.frames.read == 2
 
 
+@pytest.mark.parametrize("jump_s", [-1_600_000_000, 14 * 86400, -1])
+def test_a_wall_clock_that_jumps_changes_no_age_and_no_decision(live, monkeypatch, jump_s):
+    """1970 late in boot, two weeks ahead, a step of NTP: ages and bounds are monotonic."""
+    script = [(n / 2, 50 * (n % 4)) for n in range(12)]
+    steady, _ = live(script, step_s=0.1, policy=BOUND, limits={"duration_s": 4.0})
+
+    def jumping(self) -> int:
+        return 1_700_000_000_000_000_000 + self.now_ns + (self.now_ns > 3e9) * jump_s * 10**9
+
+    monkeypatch.setattr(ManualClock, "wall_ns", jumping)
+    jumped, _ = live(script, step_s=0.1, policy=BOUND, limits={"duration_s": 4.0})
+    assert [(e.frame, e.age_ms, e.reused) for e in answers(jumped)] == [
+        (e.frame, e.age_ms, e.reused) for e in answers(steady)
+    ]
+    assert {e.boot_id for e in answers(jumped)} == {e.boot_id for e in answers(steady)}
+
+
 levels = st.one_of(st.integers(0, 255), st.none(), st.just("a fault"))
 
 
