@@ -30,6 +30,24 @@ def names(archive: Path) -> list[str]:
         return [name.rpartition("/")[2] for name in opened.getnames() if "/wheels/" in name]
 
 
+AARCH64 = 183  # EM_AARCH64 in an ELF header, at byte 18
+
+
+def machines(archive: Path, board: Board, folder: Path) -> set[int]:
+    """Which processors the libraries are for that the archive alone installs on `board`."""
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
+    top = folder / "edgevlm-nano"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--find-links",
+         str(top / "wheels"), "--require-hashes", "-r", str(top / "requirements.txt"),
+         "--no-compile", "--target", str(folder / "site"), *board.pip_options],
+        check=True, env={**os.environ, **NOWHERE}, timeout=250,
+    )  # fmt: skip
+    heads = (p.read_bytes()[:20] for p in (folder / "site").rglob("*.so*") if p.is_file())
+    return {int.from_bytes(h[18:20], "little") for h in heads if h[:4] == b"\x7fELF"}
+
+
 def test_the_same_sources_make_the_same_wheel(built: Path, tmp_path: Path):
     assert own_wheel(tmp_path).read_bytes() == built.read_bytes()
 
@@ -91,4 +109,5 @@ def test_a_jetsons_wheels_are_found_from_here(nano: Bundle, tmp_path: Path, pyth
     assert "onnx" in found  # for `edgevlm build` on the board
     assert not {"torch", "transformers", "tensorrt_rtx_cu13"} & found
     assert ("exceptiongroup" in found) == (python == "3.10")  # a marker that pip evaluates here
-    assert os.path.getsize(archive) < 400e6  # noqa: PTH202
+    assert archive.stat().st_size < 400e6
+    assert machines(archive, Board(python, "aarch64"), tmp_path) == {AARCH64}

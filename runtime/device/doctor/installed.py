@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,10 +92,21 @@ def library(tree: FileTree, soname: str) -> str:
 
 
 def library_version(tree: FileTree, stem: str) -> str:
-    """The longest version in the file names of a library: ``libcudnn.so.9.3.0`` is 9.3.0."""
+    """The fullest version in the file names of a library: ``libcudnn.so.9.3.0`` is 9.3.0."""
     versions = [
         name.rpartition(".so.")[2]
         for folder in library_folders(tree)
         for name in tree.names(folder, f"{stem}.so.*")
     ]
-    return max(versions, key=lambda v: (v.count("."), v), default="")
+    fullest = max((v.count(".") for v in versions), default=0)
+    return newest(v for v in versions if v.count(".") == fullest)
+
+
+def package_version(debs: Mapping[str, str], pattern: str) -> str:
+    """The newest upstream version of the packages whose names fit; empty if none is there."""
+    return newest(v.split("-")[0] for name, v in debs.items() if re.fullmatch(pattern, name))
+
+
+def newest(versions: Iterable[str]) -> str:
+    """The highest of dotted versions, number by number; empty if there is none."""
+    return max(versions, key=lambda v: [int(n) for n in re.findall(r"\d+", v)], default="")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 
 from edgevlm.runtime.device.doctor.finding import Finding
-from edgevlm.runtime.device.doctor.installed import library_version
+from edgevlm.runtime.device.doctor.installed import library_version, newest, package_version
 from edgevlm.runtime.device.doctor.machine import Machine
 
 _APT = "sudo apt install tensorrt python3-libnvinfer"
@@ -64,33 +63,25 @@ def _version(machine: Machine, version: str) -> Finding:
 
 def _cuda(machine: Machine) -> str:
     """From the toolkit's version file, else from the runtime's package or library."""
-    tree = machine.tree
     try:
-        said = json.loads(tree.text("/usr/local/cuda/version.json") or "{}")
+        said = json.loads(machine.tree.text("/usr/local/cuda/version.json") or "{}")
         toolkit = str(said.get("cuda", {}).get("version", ""))
     except (ValueError, AttributeError):
         toolkit = ""
-    packages = [v.split("-")[0] for name, v in sorted(machine.debs.items())
-                if re.fullmatch(r"cuda-cudart-\d+-\d+", name)]  # fmt: skip
-    return toolkit or (packages[-1] if packages else "") or library_version(tree, "libcudart")
+    package = package_version(machine.debs, r"cuda-cudart-\d+-\d+")
+    return toolkit or package or library_version(machine.tree, "libcudart")
 
 
 def _cudnn(machine: Machine) -> str:
-    packages = [v.split("-")[0] for name, v in sorted(machine.debs.items())
-                if re.fullmatch(r"libcudnn\d+(-cuda-\d+)?", name)]  # fmt: skip
-    return packages[-1] if packages else library_version(machine.tree, "libcudnn")
+    package = package_version(machine.debs, r"libcudnn\d+(-cuda-\d+)?")
+    return package or library_version(machine.tree, "libcudnn")
 
 
 def _tensorrt(machine: Machine) -> str:
     """The system's: ``libnvinfer10 10.3.0.30-1+cuda12.5``; else that of a wheel."""
-    packages = [v.split("-")[0] for name, v in sorted(machine.debs.items())
-                if re.fullmatch(r"libnvinfer\d+", name)]  # fmt: skip
-    if packages:
-        return packages[-1]
-    wheels = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
-    return library_version(machine.tree, "libnvinfer") or next(
-        filter(None, map(machine.version, wheels)), ""
-    )
+    package = package_version(machine.debs, r"libnvinfer\d+")
+    wheels = map(machine.version, ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"))
+    return package or library_version(machine.tree, "libnvinfer") or newest(filter(None, wheels))
 
 
 def _module(machine: Machine) -> Finding:

@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from edgevlm.runtime.device.doctor import Finding, Python, examine
-from tests.runtime.doctor.trees import Files, lay, meminfo, orin_nano, orin_nx, pc, thor, wheels
+from edgevlm.runtime.device.doctor.installed import library_version, package_version
+from tests.runtime.doctor.trees import (
+    ARM,
+    Files,
+    lay,
+    meminfo,
+    orin_nano,
+    orin_nx,
+    pc,
+    thor,
+    wheels,
+)
 
 Found = dict[str, Finding]
 
@@ -214,6 +225,18 @@ def test_releases_of_jetpack(tmp_path: Path, release: str, verdict: str, found: 
     finding = by_subject(examine(tree, python))["jetpack"]
     assert finding.verdict == verdict
     assert found in finding.found
+
+
+@pytest.mark.parametrize(
+    ("versions", "found"),
+    [(["9.3.0", "9.12.0"], "9.12.0"), (["9", "9.12.0"], "9.12.0"), (["9"], "9"), ([], "")],
+)
+def test_versions_are_compared_number_by_number(tmp_path: Path, versions: list[str], found: str):
+    files = {f"{ARM}/libcudnn.so.{version}": "" for version in versions}
+    debs = {f"cuda-cudart-{v.replace('.', '-')}": f"{v}.61-1" for v in ("9.2", "12.6")}
+    tree = lay(tmp_path, {f"{ARM}/libc.so.6": "", **files})
+    assert library_version(tree, "libcudnn") == found
+    assert package_version(debs, r"cuda-cudart-\d+-\d+") == "12.6.61"
 
 
 def test_tensorrt_of_another_python(tmp_path: Path):
