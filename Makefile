@@ -19,7 +19,7 @@ ORACLE = efficientnet-lite-pytorch==0.1.0
 ORACLES = torchvision==0.29.2 timm==1.0.31 num2words==0.5.14 docopt==0.6.2
 NANO_SOURCES = $(shell find export edgevlm/bundle edgevlm/parity.py runtime/model/certify.py -name '*.py')
 
-.PHONY: demo test test-all check bench install clean
+.PHONY: demo test test-all test-gpu check bench bench-gpu install clean
 
 demo: bundles/nano/manifest.json
 	@$(BIN)/edgevlm run configs/demo.toml
@@ -68,6 +68,29 @@ test: $(VENV)/.test
 
 test-all: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not gpu"
+
+# On a machine with an NVIDIA GPU. onnxruntime-gpu takes the place of onnxruntime, so this has an
+# environment of its own, which sees the system's TensorRT; on a Jetson give JetPack's build as
+# GPU_ONNXRUNTIME. Without a GPU both targets fail, saying what is missing.
+GPU_VENV ?= .venv-gpu
+GPU_ONNXRUNTIME ?= onnxruntime-gpu[cuda,cudnn]
+GPU_BACKENDS ?= ort-cuda
+
+$(GPU_VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --system-site-packages $(GPU_VENV)
+	$(GPU_VENV)/bin/python -m pip install --quiet '$(GPU_ONNXRUNTIME)' cuda-bindings \
+	  jsonschema pytest pytest-timeout safetensors -e '.[nano]'
+	$(GPU_VENV)/bin/python -m pip install --quiet --no-deps $(NANO)
+	@touch $@
+
+test-gpu: $(GPU_VENV)/.ready
+	EDGEVLM_REQUIRE_GPU=1 $(GPU_VENV)/bin/python -m pytest -m gpu tests/gpu
+
+bench-gpu: $(GPU_VENV)/.ready
+	test -e bundles/nano-fp16 || \
+	  $(GPU_VENV)/bin/edgevlm export nano -o bundles/nano-fp16 --precision fp16
+	for backend in $(GPU_BACKENDS); do \
+	  $(GPU_VENV)/bin/python -m benchmarks.gpu bundles/nano-fp16 --backend $$backend || exit 1; done
 
 # The figures of the README. The peers are compiled here once (several minutes).
 bench: $(VENV)/.peers bundles/nano/manifest.json

@@ -93,7 +93,7 @@ BACKENDS = Registry(
         "ort-trt-rtx": Entry(
             "edgevlm.runtime.backends.ort_trt_rtx:OrtTrtRtxBackend",
             "TensorRT-RTX through its ONNX Runtime plug-in, for fp16 bundles",
-            "onnxruntime, plug-in (extra: trt-rtx), NVIDIA driver",
+            "onnxruntime, plug-in (extra: ort-trt-rtx), NVIDIA driver",
         ),
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgevlm.errors import BackendError, ContractError
+from edgevlm.runtime.backends.cuda.memory import Device
 from edgevlm.tensors import Array, TensorSpec
 
 Shape = tuple[int, ...]
@@ -54,6 +56,7 @@ class DeviceSlot:
     def __init__(self, place: Place, shape: Shape, dtype: str) -> None:
         self.shape = shape
         self._dtype = np.dtype(dtype)
+        self.nbytes = math.prod(shape) * self._dtype.itemsize
         self.value = place.ort.OrtValue.ortvalue_from_shape_and_type(
             shape, self._dtype.type, **place.where()
         )
@@ -80,6 +83,7 @@ class Place:
         shared: its memory is the host's, and numpy arrays are bound as they are.
         memory: of a plug-in provider's device, in place of ``device``.
         captures: CUDA graphs are on: every run says which one it is.
+        cuda: copies rows on the device; None: they go by the host.
     """
 
     ort: Any
@@ -88,6 +92,7 @@ class Place:
     shared: bool = False
     memory: Any = None
     captures: bool = False
+    cuda: Device | None = None
 
     def where(self) -> dict[str, Any]:
         """As ``OrtValue.ortvalue_from_shape_and_type`` takes it."""
@@ -212,15 +217,34 @@ class OrtStateful:
         return (self._state.get(name) or self._bound_now.slots[name]).read()
 
     def store(self, rows: Mapping[str, str], at: int) -> None:
-        """Copy outputs into inputs; see ``StatefulGraph``. On a device this goes by the host."""
+        """Copy outputs into inputs; see ``StatefulGraph``."""
         for output, source in rows.items():
-            new = self.output(output)
-            for bound in (self._loose, *self._steps.values()):
-                if (slot := bound.slots.get(source)) is not None:
-                    whole = slot.read()
-                    whole[..., at : at + new.shape[-2], :] = new
-                    if isinstance(slot, DeviceSlot):
-                        slot.write(whole)
+            new = self._state.get(output) or self._bound_now.slots[output]
+            for slot in {
+                id(held): held
+                for bound in (self._loose, *self._steps.values())
+                if (held := bound.slots.get(source)) is not None
+            }.values():
+                self._place_rows(new, slot, at)
+        if self._place.cuda is not None:
+            self._place.cuda.synchronize()
+
+    def _place_rows(self, new: Slot, slot: Slot, at: int) -> None:
+        count, device = new.shape[-2], self._place.cuda
+        if device is None or not isinstance(new, DeviceSlot) or not isinstance(slot, DeviceSlot):
+            whole = slot.read()
+            whole[..., at : at + count, :] = new.read()
+            if isinstance(slot, DeviceSlot):
+                slot.write(whole)
+            return
+        row, more = slot.nbytes // math.prod(slot.shape[:-1]), slot.shape[-2]
+        device.api.copy_2d(
+            (slot.value.data_ptr() + at * row, more * row),
+            (new.value.data_ptr(), count * row),
+            count * row,
+            math.prod(slot.shape[:-2]),
+            device.stream,
+        )
 
     def close(self) -> None:
         """Release buffers and session; may be called twice."""

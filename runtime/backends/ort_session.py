@@ -186,7 +186,9 @@ class OrtGraph:
         self.outputs = tuple(_spec(node) for node in session.get_outputs())
         where: list[Any] = getattr(session, "get_input_memory_infos", list)()  # from 1.23 on
         self._on_host = frozenset(
-            s.name for s, m in zip(self.inputs, where, strict=False) if m.name.startswith("Cpu")
+            spec.name
+            for spec, memory in zip(self.inputs, where, strict=False)
+            if memory.name.startswith("Cpu") and place.device != "cpu"
         )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.engines import Platform
 from edgevlm.cuda_driver import cuda_device
+from edgevlm.errors import BackendUnavailable
 from edgevlm.runtime.backends.base import EngineOptions
+from edgevlm.runtime.backends.cuda.memory import Device
+from edgevlm.runtime.backends.cuda.open import open_cuda
 from edgevlm.runtime.backends.engine_view import engine_view, local_cache
 from edgevlm.runtime.backends.ort_binding import Place
 from edgevlm.runtime.backends.ort_cuda import require
 from edgevlm.runtime.backends.ort_session import OrtBackend, Provider, import_ort
+
+_log = logging.getLogger(__name__)
 
 TENSORRT = "TensorrtExecutionProvider"
 
@@ -41,8 +47,8 @@ class OrtTrtBackend(OrtBackend):
         )
         provider = Provider(
             name=TENSORRT,
-            place=Place(ort=ort, device="cuda"),
-            options={"device_id": "0"},
+            place=Place(ort=ort, device="cuda", cuda=row_copies()),
+            options={"device_id": "0", "trt_fp16_enable": "1"},  # the engine's own types decide
             graph_option="trt_cuda_graph_enable",
         )
         super().__init__("ort-trt", ort, provider, options)
@@ -65,6 +71,15 @@ class OrtTrtBackend(OrtBackend):
             self._provider, options={**self._provider.options, **cached(str(folder))}
         )
         return view
+
+
+def row_copies() -> Device | None:
+    """What copies new rows into the cache on the GPU; None where CUDA cannot be called directly."""
+    try:
+        return Device(open_cuda())
+    except BackendUnavailable as exc:
+        _log.info("new rows go into the cache by the host: %s", exc)
+        return None
 
 
 def cached(folder: str) -> dict[str, str]:

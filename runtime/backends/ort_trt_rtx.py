@@ -30,7 +30,7 @@ class OrtTrtRtxBackend(OrtBackend):
     """
 
     def __init__(self, options: EngineOptions) -> None:
-        ort = import_ort("ort-trt-rtx", "trt-rtx")
+        ort = import_ort("ort-trt-rtx", "ort-trt-rtx")
         device = plugin_device(ort)
         memory = device.memory_info(ort.OrtDeviceMemoryType.DEFAULT)
         provider = Provider(
@@ -74,7 +74,8 @@ def plugin_device(ort: Any) -> Any:
         import onnxruntime_ep_nv_tensorrt_rtx as plugin
     except ImportError as exc:
         raise BackendUnavailable(
-            f"backend 'ort-trt-rtx' needs NVIDIA's plug-in ({exc}): pip install 'edgevlm[trt-rtx]'"
+            f"backend 'ort-trt-rtx' needs NVIDIA's plug-in ({exc}): pip install "
+            "'edgevlm[ort-trt-rtx]'"
         ) from exc
     cuda_device()
     name = plugin.get_ep_name()

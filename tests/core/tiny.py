@@ -90,8 +90,8 @@ def save_checkpoint(folder: Path) -> None:
     save_file(weights(), folder / "model.safetensors")
 
 
-def export_tiny(folder: Path) -> Bundle:
+def export_tiny(folder: Path, options: ExportOptions | None = None) -> Bundle:
     """Checkpoint and bundle under ``folder``."""
     save_checkpoint(folder / "checkpoint")
-    export(str(folder / "checkpoint"), folder / "tiny", ExportOptions())
+    export(str(folder / "checkpoint"), folder / "tiny", options or ExportOptions())
     return open_bundle(folder / "tiny")

@@ -13,11 +13,15 @@ from onnx import TensorProto, helper
 
 from edgevlm.bundle import Bundle
 from edgevlm.errors import BackendError, BackendUnavailable
+from edgevlm.export.targets.relower import relower
 from edgevlm.runtime.backends import ort_cuda, ort_trt, ort_trt_rtx
 from edgevlm.runtime.backends.base import EngineOptions
+from edgevlm.runtime.backends.cuda.host import HostApi
+from edgevlm.runtime.backends.cuda.memory import Device
 from edgevlm.runtime.backends.engine_view import local_cache
 from edgevlm.runtime.backends.ort_binding import Place
 from edgevlm.runtime.backends.ort_session import CPU, OrtBackend, Provider, on_cpu
+from edgevlm.runtime.model.decoder import open_decoder
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.vlm import Vlm
 
@@ -77,6 +81,33 @@ def test_state_and_kept_inputs_stay_on_the_device_whatever_the_shapes(
     np.testing.assert_array_equal(state.output("after"), np.ones(4))
     state.close()
     state.close()
+
+
+class _AnyAddress(HostApi):
+    """The device made of host memory, for memory that ONNX Runtime allocated."""
+
+    def require(self, address: int, nbytes: int) -> None:
+        assert address
+        assert nbytes
+
+
+@pytest.mark.parametrize("by_host", [False, True])
+def test_new_rows_are_put_into_a_cache_of_the_device(tiny: Bundle, tmp_path: Path, by_host: bool):
+    api = _AnyAddress()
+    graphs = relower(tiny, "trt10-compat", "fp32", tmp_path)
+    entry = tiny.manifest.graphs["decoder"]
+    lowered = entry.model_copy(update={"lowering": "trt10-compat"})
+    manifest = tiny.manifest.model_copy(update={"graphs": {"decoder": lowered}})
+    place = Place(ort=onnxruntime, captures=True, cuda=None if by_host else Device(api))
+    provider, options = Provider(name=CPU, place=place), EngineOptions(threads=1, spin=False)
+    graph = OrtBackend("device", onnxruntime, provider, options).load(graphs["decoder"].path)
+    decoder = open_decoder(manifest, graph)
+    plain = open_decoder(tiny.manifest, open_backend(spin=False).load(tiny.path("decoder.onnx")))
+    rows = np.random.default_rng(2).normal(0, 1, (9, 64)).astype(np.float32)
+    for start, stop in ((0, 4), (4, 5), (5, 6), (6, 7), (7, 9)):
+        found, wanted = decoder.append(rows[start:stop]), plain.append(rows[start:stop])
+        np.testing.assert_allclose(found, wanted, atol=2e-3)
+    assert api.counts["copy 2d"] == (0 if by_host else 2 * 2 * 5)  # layers, parts, calls
 
 
 def test_nano_answers_the_same_from_device_buffers(nano: Bundle):

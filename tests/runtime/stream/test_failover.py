@@ -109,7 +109,7 @@ def test_the_stream_answers_at_once_and_swaps_when_build_and_parity_are_done(
     assert events[0].degraded == (f"fallback: trt: {MISSED.reason}",)
     root = str(fallback.bundle.root)
     assert [command[2:] for command in script.commands] == [
-        ["edgevlm", "build", root, "--target", "trt", "--force"],
+        ["edgevlm", "build", root, "--target", "trt", "--force", "--no-measure"],
         ["edgevlm", "verify", root, "--backend", "trt"],
     ]
     assert script.commands[0][0] == sys.executable
