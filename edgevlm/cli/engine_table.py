@@ -14,7 +14,7 @@ from edgevlm.cli.parity_table import parity_table
 from edgevlm.parity import BackendParity, Certificate
 
 REFERENCE = "the source model, before anything is compiled"
-COLUMNS = ("graph", "engine", "MB", "precision", "lowering", "shapes", "loads here")
+COLUMNS = ("graph", "engine", "MB", "precision", "lowering", "shapes", "trusted here")
 
 
 def engine_table(target: str, made: TargetEngines, files: Mapping[str, FileEntry]) -> Table:
