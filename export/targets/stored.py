@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgevlm.bundle import Bundle
-from edgevlm.bundle.static_cache import StaticLowering
+from edgevlm.bundle.static_cache import ONNX_STD, StaticLowering
+from edgevlm.export.decoder import onnx_std
+from edgevlm.export.decoder.trt10_compat import IR_VERSION as COMPAT_IR
 from edgevlm.export.graph import DataFile, GraphBuilder
 from edgevlm.export.targets.contrib import CONTRIB
 from edgevlm.export.targets.element_types import PRODUCTS
+from edgevlm.export.targets.fuse import fuse_attention, write_attention
 from edgevlm.export.targets.ranges import limits, ranges_of
 from edgevlm.export.targets.rewrite import Rewriter
 from edgevlm.export.targets.stored_graph import StoredGraph
@@ -40,7 +43,7 @@ def lower_stored(
     Args:
         bundle: that holds it.
         name: its key in the manifest.
-        lowering: what the bundle's decoder is lowered to; encoders and heads have one form.
+        lowering: of the build; with ``onnx-std`` attention without a mask is one operator.
         precision: of the build.
         into: an existing folder.
 
@@ -54,12 +57,16 @@ def lower_stored(
     stored.check_opset(OLDEST_OPSET, NEWEST_OPSET)
     chosen = float_precision(precision)
     path = into / f"{name.replace('/', '-')}.onnx"
+    opset, ir_version, rules = stored.opset, COMPAT_IR, CONTRIB
+    if lowering == ONNX_STD and fuse_attention(stored):
+        opset, ir_version = onnx_std.OPSET, onnx_std.IR_VERSION
+        rules = {**CONTRIB, ("", "Attention"): write_attention}
     with DataFile(into / f"{path.name}.data") as data:
-        graph = GraphBuilder(name.replace("/", "-"), data, stored.opset)
+        graph = GraphBuilder(name.replace("/", "-"), data, opset, ir_version)
         for tensor in entry.inputs:
             graph.input(tensor.name, tensor.dtype, tensor.shape, tensor.meaning)
         products = TypedProducts(graph, PRODUCTS[chosen])
-        Rewriter(stored, graph, products, CONTRIB).run(entry.outputs)
+        Rewriter(stored, graph, products, rules).run(entry.outputs)
         graph.save(path)
     notes = [*float_notes(name, entry.precision, precision)]
     if name == "vision" and manifest.image is not None:

@@ -34,6 +34,7 @@ class StoredGraph:
         except Exception as exc:  # protobuf raises whatever the bytes provoke
             raise BundleCorrupt(f"{path} is no ONNX graph: {exc}") from exc
         self.opset = _opset(model)
+        self._model = model
         self.nodes = list(model.graph.node)
         self.functions = sorted(f.name for f in model.functions)
         self._tensors = {t.name: t for t in model.graph.initializer}
@@ -54,6 +55,16 @@ class StoredGraph:
     def has(self, name: str) -> bool:
         """True if there is a weight of this name."""
         return name in self._tensors
+
+    def last_dimensions(self) -> dict[str, int]:
+        """The size of the last dimension of every value where it is fixed."""
+        inferred = onnx.shape_inference.infer_shapes(self._model).graph
+        shapes = {v.name: v.type.tensor_type.shape.dim for v in inferred.value_info}
+        return {
+            name: int(dims[-1].dim_value)
+            for name, dims in shapes.items()
+            if dims and dims[-1].HasField("dim_value")
+        }
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a weight.

@@ -13,10 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
+from edgevlm.bundle.static_cache import ONNX_STD
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.pipeline import Exported, export
 from tests import oracles
 from tests.export.encoders import tiny
+from tests.export.targets import lowered
 from tests.export.vlm import conversations
 
 FAMILIES: dict[str, Callable[[Path], tiny.Tiny]] = {
@@ -121,6 +123,15 @@ def test_texts_and_probabilities_are_those_of_transformers(shown: Shown):
         chances = shown.bundle[f"{name}.chances"]
         np.testing.assert_allclose(chances, shown.source[f"{name}.chances"], atol=1e-4, rtol=0)
         assert np.ptp(chances) > 1e-4
+
+
+def test_lowered_for_engines_every_output_is_the_same(shown: Shown, tmp_path: Path):
+    found = lowered.certified(shown.exported.target, ONNX_STD, tmp_path)
+    assert found.misses == ()
+    (before,) = shown.exported.certificate.backends
+    worst = {stage.stage: stage.max_abs for stage in before.stages}
+    assert {stage.stage for stage in found.stages} == worst.keys()
+    assert all(s.max_abs <= max(1e-4, 2 * worst[s.stage]) for s in found.stages)
 
 
 def test_the_certificate_compares_every_output(shown: Shown):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgevlm.bundle.static_cache import ONNX_STD
 from edgevlm.errors import CheckpointError, ConfigError, ContractError
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.pipeline import Exported, export
@@ -18,6 +19,7 @@ from edgevlm.runtime.model.load import load
 from edgevlm.runtime.model.vlm import Vlm
 from tests import oracles
 from tests.export.encoders import tiny_sam
+from tests.export.targets import lowered
 from tests.export.vlm.conversations import picture
 
 QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -78,6 +80,15 @@ def test_embeddings_masks_and_scores_are_those_of_transformers(shown: Shown, num
         clear = np.abs(large) > 1e-3
         assert clear.mean() > 0.99
         np.testing.assert_array_equal(masks[clear], (large > 0)[clear])
+
+
+def test_lowered_for_engines_every_output_is_the_same(shown: Shown, tmp_path: Path):
+    found = lowered.certified(shown.exported.target, ONNX_STD, tmp_path)
+    assert found.misses == ()
+    (before,) = shown.exported.certificate.backends
+    worst = {stage.stage: stage.max_abs for stage in before.stages}
+    assert {stage.stage for stage in found.stages} == worst.keys()
+    assert all(s.max_abs <= max(1e-4, 2 * worst[s.stage]) for s in found.stages)
 
 
 def test_the_certificate_compares_embeddings_masks_and_scores(shown: Shown):

@@ -21,6 +21,7 @@ from edgevlm.export.graph import MS, DataFile, GraphBuilder
 from edgevlm.export.quantize import quantize_asymmetric, quantize_symmetric
 from edgevlm.export.targets.contrib import CONTRIB
 from edgevlm.export.targets.element_types import PRODUCTS
+from edgevlm.export.targets.fuse import fuse_attention, write_attention
 from edgevlm.export.targets.rewrite import Rewriter
 from edgevlm.export.targets.stored_graph import StoredGraph
 from edgevlm.export.targets.typed import TypedProducts
@@ -148,7 +149,7 @@ def stored(host: Bundle, nodes: Nodes, name: str, opset: int = 20) -> StoredGrap
     file = f"{name}.onnx"
     onnx.save(
         helper.make_model(graph, opset_imports=imports, ir_version=10), host.root / file,
-        save_as_external_data=True, location=f"{file}.data", size_threshold=64,
+        save_as_external_data=True, location=f"{file}.data", size_threshold=200,
     )  # fmt: skip
     files = {n: FileEntry(size=1, sha256="0" * 64) for n in (file, f"{file}.data")}
     manifest = host.manifest.model_copy(update={"files": files})
@@ -160,14 +161,16 @@ def stored(host: Bundle, nodes: Nodes, name: str, opset: int = 20) -> StoredGrap
     return StoredGraph(Bundle(host.root, manifest), entry)
 
 
-def rewritten(graph: StoredGraph, folder: Path, precision: str) -> Path:
+def rewritten(
+    graph: StoredGraph, folder: Path, precision: str, rules: Any = CONTRIB, opset: int = 20
+) -> Path:
     path = folder / f"{precision}.onnx"
     with DataFile(folder / f"{path.name}.data") as data:
-        made = GraphBuilder("g", data)
+        made = GraphBuilder("g", data, opset)
         for tensor in graph.entry.inputs:
             made.input(tensor.name, tensor.dtype, tensor.shape)
         products = TypedProducts(made, PRODUCTS[precision])
-        Rewriter(graph, made, products, CONTRIB).run(graph.entry.outputs)
+        Rewriter(graph, made, products, rules).run(graph.entry.outputs)
         made.save(path)
     return path
 
@@ -199,6 +202,49 @@ def test_products_are_cast_and_angles_are_not(host: Bundle, tmp_path: Path):
     made = onnx.load(str(rewritten(graph, tmp_path, "bf16")))
     kinds = {t.name: t.data_type for t in made.graph.initializer}
     assert sorted(k for n, k in kinds.items() if "conv" in n) == [TensorProto.BFLOAT16] * 2
+
+
+def attention_in_pieces(heads: int, *, shared: bool = False) -> Nodes:
+    """As the towers write it; ``shared`` has somebody else look at the scores."""
+    shape = np.array([0, 0, heads, WIDTH // heads], np.int64)
+    made = []
+    for part in "qkv":
+        made += [
+            node("Reshape", ["x", "heads"], f"{part}.split", domain=""),
+            node("Transpose", [f"{part}.split"], part, domain="", perm=[0, 2, 1, 3]),
+        ]
+    made += [
+        node("Mul", ["q", "scale"], "q.scaled", domain=""),
+        node("Transpose", ["k"], "turned", domain="", perm=[0, 1, 3, 2]),
+        node("MatMul", ["q.scaled", "turned"], "scores", domain=""),
+        node("Softmax", ["scores"], "weights", domain="", axis=-1),
+        node("MatMul", ["weights", "v"], "mixed", domain=""),
+    ]
+    if shared:
+        made.append(node("ReduceMax", ["weights"], "most", domain="", keepdims=0))
+        made.append(node("Mul", ["mixed", "most"], domain=""))
+    else:
+        made.append(node("Identity", ["mixed"], domain=""))
+    for n, one in enumerate(made):
+        one.name = f"/piece.{n}/{one.op_type}"
+    return made, {"heads": shape, "scale": np.array(0.3, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("heads", "shared", "fused"), [(4, False, 1), (2, False, 1), (16, False, 0), (4, True, 0)]
+)
+def test_attention_in_pieces_becomes_one_operator_where_there_is_a_kernel(
+    host: Bundle, tmp_path: Path, heads: int, shared: bool, fused: int
+):
+    graph = stored(host, attention_in_pieces(heads, shared=shared), f"attention-{heads}-{shared}")
+    expected = run(host.root / graph.entry.file)
+    assert fuse_attention(graph) == fused
+    rules = {**CONTRIB, ("", "Attention"): write_attention}
+    found = run(rewritten(graph, tmp_path, "fp32", rules=rules, opset=24))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+    made = onnx.load(str(tmp_path / "fp32.onnx"), load_external_data=False)
+    kinds = [n.op_type for n in made.graph.node]
+    assert (kinds.count("Attention"), kinds.count("Softmax")) == (fused, 1 - fused)
 
 
 def test_an_operator_without_a_form_is_named_with_its_node(host: Bundle, tmp_path: Path):

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgevlm.bundle.static_cache import ONNX_STD, TRT10_COMPAT, StaticLowering
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.pipeline import Exported, export
 from tests import oracles
+from tests.export.targets import lowered
 from tests.export.vlm import conversations, tiny
 
 
@@ -83,3 +85,14 @@ def test_the_certificate_compares_every_stage_with_the_source_model(asked: Asked
     assert all(stage.max_abs < 1e-3 for stage in found.stages)
     assert found.greedy is not None
     assert found.greedy.agreed == found.greedy.steps == 32
+
+
+@pytest.mark.parametrize("lowering", [ONNX_STD, TRT10_COMPAT])
+def test_lowered_for_engines_it_says_what_it_said(
+    asked: Asked, lowering: StaticLowering, tmp_path: Path
+):
+    root = asked.exported.target.parent
+    found = lowered.answers(root, root / "asked" / "conversations.json", lowering, tmp_path)
+    assert len(found) == len(CASES)
+    for number, tokens in enumerate(found):
+        np.testing.assert_array_equal(tokens, asked.bundle[f"{number}.tokens"])

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from edgevlm.bundle import open_bundle
+from edgevlm.bundle.static_cache import ONNX_STD, TRT10_COMPAT, StaticLowering
 from edgevlm.errors import CheckpointError, ConfigError, ContextOverflow, ContractError
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.models.florence2_prompt import ABOUT, ALONE
@@ -20,6 +21,7 @@ from edgevlm.export.pipeline import export
 from edgevlm.runtime.model.load import load
 from edgevlm.runtime.model.vlm import Vlm
 from tests import oracles
+from tests.export.targets import lowered
 from tests.export.tiny import refused
 from tests.export.vlm import STEPS, conversations, tiny
 
@@ -83,6 +85,19 @@ def test_prompt_logits_and_answer_are_those_of_transformers(
     assert tokens[0] == 0  # the forced beginning
     assert tokens[-1] == 1  # the forced end
     assert len(tokens) == STEPS
+
+
+@pytest.mark.parametrize("lowering", [ONNX_STD, TRT10_COMPAT])
+def test_lowered_for_engines_it_says_what_it_said(
+    root: Path,
+    asked: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    lowering: StaticLowering,
+    tmp_path: Path,
+):
+    _, bundle = asked
+    found = lowered.answers(root, root / "asked" / "conversations.json", lowering, tmp_path)
+    for number, tokens in enumerate(found):
+        np.testing.assert_array_equal(tokens, bundle[f"{number}.tokens"])
 
 
 def test_the_certificate_has_the_tower_the_projection_and_the_encoder(root: Path):

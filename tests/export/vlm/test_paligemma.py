@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgevlm.bundle.static_cache import ONNX_STD, TRT10_COMPAT, StaticLowering
 from edgevlm.errors import ContractError
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.pipeline import export
 from edgevlm.runtime.model.load import load
 from tests import oracles
+from tests.export.targets import lowered
 from tests.export.vlm import conversations, tiny
 
 
@@ -63,3 +65,13 @@ def test_rows_behind_a_prompt_come_one_at_a_time(root: Path):
         decoder.append(np.zeros((4, 64), np.float32))
         with pytest.raises(ContractError, match="takes its whole prompt at once"):
             decoder.append(np.zeros((2, 64), np.float32))
+
+
+@pytest.mark.parametrize("lowering", [ONNX_STD, TRT10_COMPAT])
+def test_lowered_for_engines_it_says_what_it_said(
+    root: Path, lowering: StaticLowering, tmp_path: Path
+):
+    bundle = np.load(root / "bundle.npz")
+    found = lowered.answers(root, root / "asked" / "conversations.json", lowering, tmp_path)
+    for number, tokens in enumerate(found):
+        np.testing.assert_array_equal(tokens, bundle[f"{number}.tokens"])
