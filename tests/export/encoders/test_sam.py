@@ -85,7 +85,7 @@ def test_embeddings_masks_and_scores_are_those_of_transformers(shown: Shown, num
 def test_lowered_for_engines_every_output_is_the_same(shown: Shown, tmp_path: Path):
     found = lowered.certified(shown.exported.target, ONNX_STD, tmp_path)
     assert found.misses == ()
-    (before,) = shown.exported.certificate.backends
+    before = shown.exported.certificate.backends[0]
     worst = {stage.stage: stage.max_abs for stage in before.stages}
     assert {stage.stage for stage in found.stages} == worst.keys()
     assert all(s.max_abs <= max(1e-4, 2 * worst[s.stage]) for s in found.stages)
