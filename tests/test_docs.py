@@ -136,7 +136,7 @@ def test_sources_on_the_pages_have_a_known_scheme():
     given = [w for said in COMMANDS for w in re.findall(r"(?:--source|-s) (\S+)", said.text)]
     assert len(given) >= 3
     for uri in given:
-        scheme_of(uri)
+        scheme_of(uri.strip('"'))
 
 
 def test_settings_on_the_pages_are_settings():

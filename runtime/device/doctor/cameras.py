@@ -42,13 +42,19 @@ def probe(machine: Machine) -> Iterator[Finding]:
 
 def _argus(machine: Machine) -> Finding:
     """Raw sensors are debayered by the Argus daemon, which GStreamer reaches by a plugin."""
-    daemon = machine.tree.exists("/usr/sbin/nvargus-daemon")
-    plugin = "nvarguscamerasrc" in plugins(machine)
-    lost = [n for n, there in (("nvargus-daemon", daemon), ("nvarguscamerasrc", plugin))
-            if not there]  # fmt: skip
+    tree, path = machine.tree, machine.python.path
+    needed = {
+        "nvargus-daemon": tree.exists("/usr/sbin/nvargus-daemon"),
+        "nvarguscamerasrc": "nvarguscamerasrc" in plugins(machine),
+        "gi (in this Python)": any(tree.exists(f"{folder}/gi/__init__.py") for folder in path),
+    }
+    lost = [name for name, there in needed.items() if not there]
     return Finding(
         what="csi",
         verdict="warn" if lost else "ok",
-        found=f"{' and '.join(lost)} not installed" if lost else "nvargus-daemon, nvarguscamerasrc",
-        remedy="sudo apt install nvidia-l4t-camera nvidia-l4t-gstreamer" if lost else "",
+        found=f"not here: {', '.join(lost)}" if lost else ", ".join(needed),
+        remedy="sudo apt install nvidia-l4t-camera nvidia-l4t-gstreamer python3-gi "
+        "gir1.2-gst-plugins-base-1.0, in an environment made with --system-site-packages"
+        if lost
+        else "",
     )

@@ -6,6 +6,7 @@ hardware: that the probes read them right does not prove that a board has them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,12 +88,20 @@ def test_what_an_engine_build_on_8_gb_will_miss(nano_board: Found):
 
 def test_cameras_decoder_and_groups_of_an_orin_nano(nano_board: Found):
     assert nano_board["cameras"].found == "/dev/video0 vi-output, imx219 9-0010"
-    assert nano_board["csi"].verdict == "ok"
+    assert nano_board["csi"].found == "not here: gi (in this Python)"
+    assert "--system-site-packages" in nano_board["csi"].remedy
     assert nano_board["video-hardware"].found == (
         "/dev/v4l2-nvdec; GStreamer has nvv4l2decoder, nvvidconv, nvarguscamerasrc"
     )
     assert nano_board["groups"].found == "not in render"
     assert "usermod -aG render" in nano_board["groups"].remedy
+
+
+def test_a_csi_camera_with_all_it_needs(tmp_path: Path):
+    tree, python = orin_nano(tmp_path)
+    lay(tmp_path, {"/usr/lib/python3/dist-packages/gi/__init__.py": ""})
+    open_one = replace(python, path=(*python.path, "/usr/lib/python3/dist-packages"))
+    assert by_subject(examine(tree, open_one))["csi"].verdict == "ok"
 
 
 def test_an_orin_nx_that_is_set_up_as_the_guide_says_has_nothing_to_mend(tmp_path: Path):
