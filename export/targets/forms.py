@@ -123,12 +123,10 @@ class Forms:
         """
         if stored is None or (bits == 8 and self.per_channel):
             return None
-        steps, scales = stored.centred(), stored.scales
-        if bits == 8 or self.per_channel:
-            steps, scales = _positive(steps, scales)
+        signed = bits == 4 and not self.per_channel
+        steps, scales = _usable(stored.centred(), stored.scales, signed=signed)
         over = _over(steps, bits)
         if over.any():
-            scales = scales.copy()
             exact = steps[over].astype(np.float32) * scales[over][:, None]
             rounded = quantize_symmetric(exact, bits, steps.shape[-1])
             steps[over] = rounded.centred()[:, 0]
@@ -143,7 +141,7 @@ class Forms:
             return None
         if size == BLOCK:
             blocks = quantize_symmetric(matrix, bits)
-            made = _flat(bits, *_positive(blocks.centred(), blocks.scales))
+            made = _flat(bits, *_usable(blocks.centred(), blocks.scales, signed=False))
         else:
             made = _per_channel(matrix)
         self._note(name, bits, matrix, made)
@@ -167,12 +165,15 @@ class Forms:
         return tuple(lines)
 
 
-def _positive(steps: Array, scales: Float32) -> tuple[Array, Float32]:
-    """Steps ``(out, blocks, block)`` over positive scales, which half precision can hold."""
-    turned = np.where(scales[..., None] < 0, -steps, steps)
-    size = np.abs(scales)
-    nothing = size < SMALLEST
-    turned[nothing] = 0
+def _usable(steps: Array, scales: Float32, *, signed: bool) -> tuple[Array, Float32]:
+    """Copies of steps ``(out, blocks, block)`` and scales that are not zero in half precision.
+
+    Unless ``signed``, they are positive too.
+    """
+    nothing = np.abs(scales) < SMALLEST
+    turned = steps if signed else np.where(scales[..., None] < 0, -steps, steps)
+    turned = np.where(nothing[..., None], 0, turned).astype(steps.dtype)
+    size = scales if signed else np.abs(scales)
     return turned, np.where(nothing, np.float32(1), size)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -14,9 +15,12 @@ from onnx.reference import ReferenceEvaluator
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.static_cache import ONNX_STD, TRT10_COMPAT, StaticLowering
 from edgevlm.errors import ConfigError, ExportError
+from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
+from edgevlm.export.quantize import quantize_symmetric
 from edgevlm.export.targets.decoder import DecoderTarget, lower_decoder
 from edgevlm.export.targets.decoder_weights import BundleWeights
+from edgevlm.export.targets.forms import Forms
 from edgevlm.export.targets.relower import TargetGraph, TargetPrecision, relower
 from edgevlm.tensors import Float32
 from tests.export.targets.specs import CAPACITY, SignedBlocks, bundle_of, spec_of
@@ -222,6 +226,23 @@ def test_blocks_with_negative_scales_are_kept_where_they_may_be(tmp_path: Path):
     assert (errors[TRT10_COMPAT][stored.scales > 0] < exact).all()
     assert (errors[TRT10_COMPAT][stored.scales < 0] > exact).all()
     assert (errors[TRT10_COMPAT] < 0.05).all()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_no_scale_is_zero_in_half_precision(bits: int, per_channel: bool):
+    """Of a block of zeros, and of one of values that vanish there."""
+    matrix = np.ones((4, 96), np.float32)
+    matrix[1] = 0
+    matrix[2, :32] = 1e-9
+    stored = quantize_symmetric(matrix, bits)
+    source = Mock(blocks=lambda _name: stored, get=lambda _name: matrix)
+    plan = PrecisionPlan(default="int4")
+    forms = Forms(source, f"int{bits}", per_channel=per_channel, plan=plan)
+    made = forms.steps("layers.0.mlp.up_proj")
+    assert made is not None
+    assert (made.scales.astype(np.float16) > 0).all()
+    np.testing.assert_allclose(made.dequantize(), matrix, rtol=0.02, atol=1e-6)
 
 
 def test_what_is_rounded_anew_is_named_with_its_error(
