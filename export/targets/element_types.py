@@ -39,7 +39,7 @@ def write_floats(g: GraphBuilder, name: str, value: Array, kind: int) -> str:
         value: floats.
         kind: ONNX's number of the type.
     """
-    cast = np.ascontiguousarray(np.asarray(value).astype(_NUMPY[kind]))
+    cast = np.ascontiguousarray(value, _NUMPY[kind])
     if kind != TensorProto.BFLOAT16:
         g.weight(name, cast)
     elif cast.nbytes <= INLINE_BYTES:

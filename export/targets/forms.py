@@ -51,6 +51,8 @@ class Steps:
 
 def stack(parts: list[Steps]) -> Steps:
     """Matrices of one kind over the same input as one."""
+    if len(parts) == 1:
+        return parts[0]
     return Steps(
         bits=parts[0].bits,
         steps=np.concatenate([p.steps for p in parts]),

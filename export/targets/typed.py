@@ -134,7 +134,8 @@ class TypedLinears:
             count = self._cut(len(whole.steps), whole.steps.shape[1] * whole.bits // 8)
             pieces = whole.cut(count if split else 1)
         else:
-            matrix = np.concatenate([self._source.get(f"{n}.weight") for n in names])
+            parts = [self._source.get(f"{n}.weight") for n in names]
+            matrix: Float32 = parts[0] if len(parts) == 1 else np.concatenate(parts)
             width = 4 if self._products.kind == FLOAT else 2
             count = self._cut(len(matrix), matrix.shape[1] * width)
             pieces = np.array_split(matrix, count if split else 1)

@@ -134,13 +134,14 @@ def bundle_of(
     symmetric: bool = False,
     capacity: int = CAPACITY,
     weights: RandomWeights | None = None,
+    overrides: dict[str, Precision] | None = None,
 ) -> Bundle:
     """A bundle with a decoder and nothing else, written by the real lowering."""
     folder.mkdir(parents=True)
     plan = PrecisionPlan(
         default=precision,
         symmetric=symmetric,
-        overrides=dict(INT4_EXCEPTIONS) if precision == "int4" else {},
+        overrides={**(overrides or {}), **(INT4_EXCEPTIONS if precision == "int4" else {})},
     )
     part = DecoderPart(spec=spec, weights=weights or RandomWeights(spec), capacity=capacity)
     lowered = part.lower(folder, plan, Progress(part.steps))
