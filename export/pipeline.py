@@ -137,6 +137,8 @@ def _judge(
         advice = "try a higher --precision"
         if certificate.finite:
             advice += ", or accept it with --allow-drift"
+        else:
+            repair = "; ".join(filter(None, ["some values are not finite", repair]))
         raise ParityError(
             f"{target} is not written: parity gates missed ({', '.join(misses)}); "
             f"{'; '.join([*_figures(certificate), *filter(None, [repair])])}; {advice}"

@@ -40,13 +40,22 @@ class DecoderPart:
     @property
     def steps(self) -> int:
         """One a layer, and the head; and one a layer to calibrate, the first time."""
-        begins = bool(self.calibration) and not self._rounded
+        begins = self._calibrated and not self._rounded
         return self.spec.num_layers * (2 if begins else 1) + 1
+
+    @property
+    def _packed(self) -> bool:
+        """True if the checkpoint's own matrices are in blocks, which are kept."""
+        return self.weights.blocks("layers.0.mlp.down_proj.weight") is not None
+
+    @property
+    def _calibrated(self) -> bool:
+        return bool(self.calibration) and not self._packed
 
     def lower(self, folder: Path, plan: PrecisionPlan, progress: Progress) -> Lowered:
         """Write the graph, layer by layer."""
         source: WeightSource = self.weights
-        if self.calibration:
+        if self._calibrated:
             if not self._rounded:
                 self._calibrate(folder, plan, progress)
             source = CalibratedSource(source, self._rounded)
@@ -66,6 +75,8 @@ class DecoderPart:
 
     def _note(self) -> str:
         """How the weights were rounded."""
+        if self._packed:
+            return "4-bit weights as the checkpoint has them"
         if not self.calibration:
             return "4-bit weights rounded to nearest"
         beside = "" if self.pictures is None else " of text and on pictures"

@@ -32,12 +32,15 @@ def check_parts(parts: ModelParts) -> tuple[DecoderSpec, WeightSource]:
     Raises:
         CheckpointError: it cannot, with the reason.
     """
+    known = f"it is written for text models and {', '.join((*BATCHED, *TILES))}"
     if parts.spec is None or parts.weights is None:
-        raise CheckpointError(f"--layout hf: {parts.family} is no decoder-only language model")
+        raise CheckpointError(
+            f"--layout hf: {parts.family} is no decoder-only language model; {known}"
+        )
     if parts.image is not None and parts.family not in (*BATCHED, *TILES):
         raise CheckpointError(
-            f"--layout hf: the layout leaves out what {parts.family} needs beside its tiles; it "
-            f"is written for text models and {', '.join((*BATCHED, *TILES))}"
+            f"--layout hf: the layout leaves out what {parts.family} needs beside its tiles; "
+            f"{known}"
         )
     hf_merged.check_spec(parts.spec)
     return parts.spec, parts.weights

@@ -57,7 +57,9 @@ def test_inputs_that_are_always_zero_do_no_harm():
 
 def test_a_bundle_in_four_bits_says_that_it_is_calibrated(tmp_path: Path):
     made = save(tmp_path / "checkpoint", config("llama"))
-    bundle = export_to(made.folder, tmp_path / "bundle", precision="int4", allow_drift=True)
+    bundle = export_to(
+        made.folder, tmp_path / "bundle", precision="int4", calibrate=True, allow_drift=True
+    )
     (note,) = bundle.manifest.graphs["decoder"].notes
     assert note == "4-bit weights calibrated on 15360 tokens (GPTQ)"
     assert {w.block_size for w in bundle.manifest.weights.values() if w.bits == 4} == {32}

@@ -186,13 +186,20 @@ def test_a_precision_is_a_suffix(tmp_path: Path, precision: Any, suffix: str, li
     assert np.sqrt(np.square(logits[0] - wanted).mean()) / wanted.std() < limit
 
 
-def test_what_the_layout_has_no_place_for_is_refused_by_name(tmp_path: Path):
-    tiny.qwen2_vl(tmp_path / "qwen")
+@pytest.mark.parametrize("family", ["qwen2_vl", "llava_onevision", "paligemma", "florence2"])
+def test_families_that_the_layout_has_no_place_for_are_refused_by_name(tmp_path: Path, family: str):
+    getattr(tiny, family)(tmp_path / "checkpoint")
     target = tmp_path / "target"
     target.mkdir()
-    error = refused(tmp_path / "qwen", target, layout="hf")
+    error = refused(tmp_path / "checkpoint", target, layout="hf")
     assert isinstance(error, CheckpointError)
-    assert "qwen2_vl" in str(error)
+    assert f"--layout hf: {family} " in str(error) or f"what {family} needs" in str(error)
+    assert "text models and smolvlm, idefics3, fast_vlm, internvl" in str(error)
+
+
+def test_what_the_layout_has_no_place_for_is_refused_by_name(tmp_path: Path):
+    target = tmp_path / "target"
+    target.mkdir()
     checkpoint = save(tmp_path / "c", config("llama", num_hidden_layers=1))
     for options, named in (
         ({"image_size": 96}, "--image-size"),

@@ -92,7 +92,8 @@ def wanted(packed: dict[str, Rounded], label: str) -> Float32:
 @pytest.mark.parametrize(("method", "group"), KINDS)
 def test_an_int4_bundle_holds_the_same_blocks(tmp_path: Path, method: str, group: int) -> None:
     made, packed = make(tmp_path / "model", method, group)
-    bundle = export_to(made.folder, tmp_path / "bundle", precision="int4")
+    bundle = export_to(made.folder, tmp_path / "bundle", precision="int4", calibrate=True)
+    assert bundle.manifest.graphs["decoder"].notes == ("4-bit weights as the checkpoint has them",)
     for label in STACKS:
         assert np.array_equal(blocks_of(bundle, label), wanted(packed, label)), label
     exceptions = bundle.manifest.graphs["decoder"].exceptions
