@@ -8,7 +8,6 @@ the neighbouring kernels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
@@ -128,17 +127,17 @@ class TypedLinears:
         names = [name for name, _ in run]
         quantised = [steps for _, steps in run if steps is not None]
         where = place if len(names) > 1 else f"{place}/{names[0].rpartition('.')[2]}"
-        pieces: Sequence[Steps | Float32]
+        pieces: list[Steps | Float32]
         if quantised:
             whole = stack(quantised)
             count = self._cut(len(whole.steps), whole.steps.shape[1] * whole.bits // 8)
-            pieces = whole.cut(count if split else 1)
+            pieces = [*whole.cut(count if split else 1)]
         else:
             parts = [self._source.get(f"{n}.weight") for n in names]
             matrix: Float32 = parts[0] if len(parts) == 1 else np.concatenate(parts)
             width = 4 if self._products.kind == FLOAT else 2
             count = self._cut(len(matrix), matrix.shape[1] * width)
-            pieces = np.array_split(matrix, count if split else 1)
+            pieces = [*np.array_split(matrix, count if split else 1)]
         return [
             self._products.by_matrix(x, self._operand(piece, at), at)
             for piece, at in zip(pieces, _places(where, len(pieces)), strict=True)
