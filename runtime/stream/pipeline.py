@@ -13,6 +13,7 @@ from edgevlm.event import AnswerEvent, Event, SummaryEvent
 from edgevlm.frame import Frame, FrameItem, FrameSource, SourceFault
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.accounting import Account
+from edgevlm.runtime.stream.asking import Asking
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.compose import (
     answer_event,
@@ -21,7 +22,6 @@ from edgevlm.runtime.stream.compose import (
     summary_event,
 )
 from edgevlm.runtime.stream.failover import Failover
-from edgevlm.runtime.stream.freshness import Patience
 from edgevlm.runtime.stream.gates.base import Gate
 from edgevlm.runtime.stream.gates.luma import LumaGate
 from edgevlm.runtime.stream.handover import HandOver
@@ -99,9 +99,7 @@ class Stream:
         self._begun_ns = clock.monotonic_ns()
         self._last_reuse_s: float | None = None
         self._failures = 0
-        self._looked_at = -1
-        max_age_s = config.policy.max_age_s
-        self._patience = Patience(clock, max_age_s, stopped, self._moved_on)
+        self._asking = Asking(config, self._gate, self._intake.newest, clock, stopped)
         self._failover = failover
         self._degraded = degraded_by(model)
         self._states = States(config.rules, config.name, self._next_seq, self._degraded)
@@ -161,7 +159,7 @@ class Stream:
             yield from self._reuse(frame, wait_ms, gate_ms)
             return
         try:
-            answer = self._ask(frame)
+            answer = self._asking.ask(self._model, frame)
         except SourceError:  # its pixels cannot be read
             self._account.failed += 1
             raise
@@ -175,10 +173,11 @@ class Stream:
             return
         self._failures = 0
         whole = answer.finish_reason in ("stop", "length")
-        young = self._patience.ended(whole)
-        if self._patience.why == "superseded" or not young:
+        patience = self._asking.patience
+        young = patience.ended(whole)
+        if patience.why == "superseded" or not young:
             self._account.drop("stale" if not young else "superseded")
-            if (said := self._patience.overload()) is not None:
+            if (said := patience.overload()) is not None:
                 yield Told(overload_event(self._config.name, self._next_seq(), said), frame)
             return
         self._account.answered += 1
@@ -196,31 +195,6 @@ class Stream:
         event = self._event(frame, answer, reused_of=None)
         yield Told(event, frame)
         yield from self._states.answered(event, frame, answer, now)
-
-    def _ask(self, frame: Frame) -> Answer:
-        settings, patience = self._config.generation, self._patience
-        patience.begin(frame)
-        answer = self._model.ask(
-            frame.pixels.rgb(),
-            self._config.ask,
-            system=settings.system,
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            seed=settings.seed,
-            cancelled=patience.over,
-        )
-        if answer.finish_reason == "cancelled" and patience.why == "deadline":
-            answer = dataclasses.replace(answer, finish_reason="deadline")
-        return answer
-
-    def _moved_on(self, frame: Frame) -> bool:
-        """True if a newer frame waits that shows another scene than ``frame``."""
-        newest = self._intake.newest()
-        if newest is None or newest.index in (frame.index, self._looked_at):
-            return False
-        self._looked_at = newest.index  # once a frame: between tokens time is short
-        return self._gate is None or self._gate.moved_on(newest)
 
     def _reuse(self, frame: Frame, wait_ms: float, gate_ms: float) -> Iterator[Told]:
         assert self._standing is not None

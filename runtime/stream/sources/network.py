@@ -93,6 +93,16 @@ class NetworkSource:
         """
         raise NotImplementedError
 
+    def check(self, container: str) -> None:
+        """Refuse what a connection turned out to be.
+
+        Args:
+            container: libav's name of its format.
+
+        Raises:
+            SourceUnavailable: it is not to be read.
+        """
+
     def _frames(self) -> Iterator[FrameItem]:
         self._look_up()
         stream = self._native.use(self._dial)
@@ -169,6 +179,7 @@ class NetworkSource:
             refused = isinstance(exc, av.error.HTTPUnauthorizedError)
             problem = self._why(exc, time.monotonic() - began, limits[0])
         else:
+            self.check(self._container.format.name)
             return VideoStream(self._container, self.name)
         # Outside of `except`: libav's exception holds the URI, and a chained one is printed.
         kind = SourceUnauthorized if refused else SourceUnavailable

@@ -61,8 +61,10 @@ def answer(status, *headers, body=""):
 
     def talk(server, connection):
         while data := connection.recv(65536):
-            server.requests.append(data.decode())
-            number = re.search(r"CSeq: *(\d+)", data.decode())[1]
+            server.requests.append(data.decode(errors="replace"))
+            if (asked := re.search(rb"CSeq: *(\d+)", data)) is None:
+                return  # not of this client
+            number = asked[1].decode()
             lines = [f"RTSP/1.0 {status}", f"CSeq: {number}", *headers, "", body]
             connection.sendall("\r\n".join(lines).encode())
 
@@ -71,7 +73,7 @@ def answer(status, *headers, body=""):
 
 def silent(server, connection):
     while data := connection.recv(65536):
-        server.requests.append(data.decode())
+        server.requests.append(data.decode(errors="replace"))
 
 
 @contextlib.contextmanager

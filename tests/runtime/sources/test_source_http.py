@@ -189,5 +189,23 @@ def test_https_checks_the_certificate(serve, jpegs, certificate, require, monkey
     source.close()
 
 
+def test_hls_over_https_is_read_only_where_unchecked_segments_are_allowed(
+    serve, encode, tmp_path, certificate, require, monkeypatch, clock
+):
+    if certificate is None:
+        require("no openssl command (apt-get install openssl)")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
+    hls(tmp_path, encode)
+    host, _ = serve(tls=context)
+    uri = f"https://{host}/list.m3u8"
+    with pytest.raises(SourceUnavailable, match=r"checks no certificates of its segments.*#seg"):
+        list(HttpSource(uri, timeout_s=3).frames())
+    source = HttpSource(f"{uri}#segments=unchecked", clock=clock, timeout_s=3)
+    assert len(list(source.frames())) == 50
+    assert source.name == uri
+
+
 def test_libav_has_what_these_sources_need():
     assert {"mpjpeg", "hls", "rtsp"} <= av.formats_available

@@ -1,0 +1,72 @@
+"""A stream's question about one frame, within the stream's patience."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from edgevlm.answer import Answer
+from edgevlm.config import RunConfig
+from edgevlm.frame import Frame
+from edgevlm.runtime.model.vlm import Vlm
+from edgevlm.runtime.stream.clock import Clock
+from edgevlm.runtime.stream.freshness import Patience
+from edgevlm.runtime.stream.gates.base import Gate
+
+
+class Asking:
+    """Asks what the config says, and stops asking when the answer is not worth it any more.
+
+    Args:
+        config: of the stream.
+        gate: says whether a waiting frame shows another scene; None: every one does.
+        newest: the newest frame that waits.
+        clock: of ages.
+        stopped: asked between tokens.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        gate: Gate | None,
+        newest: Callable[[], Frame | None],
+        clock: Clock,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._config = config
+        self._gate = gate
+        self._newest = newest
+        self._looked_at = -1
+        self.patience = Patience(clock, config.policy.max_age_s, stopped, self._moved_on)
+
+    def ask(self, model: Vlm, frame: Frame) -> Answer:
+        """The answer, or what there is of it when patience ended.
+
+        Raises:
+            BackendError: the engine failed.
+            ContractError: the question does not fit the model.
+            SourceError: the frame's pixels cannot be read.
+        """
+        settings, patience = self._config.generation, self.patience
+        patience.begin(frame)
+        answer = model.ask(
+            frame.pixels.rgb(),
+            self._config.ask,
+            system=settings.system,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=settings.seed,
+            cancelled=patience.over,
+        )
+        if answer.finish_reason == "cancelled" and patience.why == "deadline":
+            answer = dataclasses.replace(answer, finish_reason="deadline")
+        return answer
+
+    def _moved_on(self, frame: Frame) -> bool:
+        """True if a newer frame waits that shows another scene than ``frame``."""
+        newest = self._newest()
+        if newest is None or newest.index in (frame.index, self._looked_at):
+            return False
+        self._looked_at = newest.index  # once a frame: between tokens time is short
+        return self._gate is None or self._gate.moved_on(newest)
