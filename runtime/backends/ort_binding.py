@@ -5,106 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from edgevlm.errors import BackendError, ContractError
-from edgevlm.runtime.backends.cuda.memory import Device
+from edgevlm.runtime.backends.ort_slots import DeviceSlot, Place, Shape, Slot
 from edgevlm.tensors import Array, TensorSpec
 
-Shape = tuple[int, ...]
-Signature = tuple[tuple[str, Shape], ...]
+Signature = tuple[tuple[str, Shape | bytes], ...]
+# GroupQueryAttention reads this from host memory, and a CUDA graph would freeze it. Beside
+# ``seqlens_k``, which lies on the device, it is an upper bound: a captured step gets the capacity.
+# Source: onnxruntime-genai, src/models/position_inputs.cpp, whose mask then has the full length.
+UPPER_BOUND = "total_sequence_length"
 NO_GRAPH = "-1"  # gpu_graph_id of a run that is neither captured nor replayed
-
-
-class Slot(Protocol):
-    """One bound tensor."""
-
-    value: Any
-    shape: Shape
-
-    def write(self, value: Array) -> None:
-        """Copy a host array in."""
-        ...
-
-    def read(self) -> Array:
-        """Its content on the host, valid until the next run."""
-        ...
-
-
-class HostSlot:
-    """A numpy array and the OrtValue over the same memory."""
-
-    def __init__(self, ort: Any, shape: Shape, dtype: str) -> None:
-        self.shape = shape
-        self._array: Array = np.zeros(shape, dtype)
-        self.value = ort.OrtValue.ortvalue_from_numpy(self._array)
-
-    def write(self, value: Array) -> None:
-        """Copy a host array in."""
-        self._array[...] = value
-
-    def read(self) -> Array:
-        """The array itself."""
-        return self._array
-
-
-class DeviceSlot:
-    """An OrtValue in a device's memory, which begins with zeros."""
-
-    def __init__(self, place: Place, shape: Shape, dtype: str) -> None:
-        self.shape = shape
-        self._dtype = np.dtype(dtype)
-        self.nbytes = math.prod(shape) * self._dtype.itemsize
-        self.value = place.ort.OrtValue.ortvalue_from_shape_and_type(
-            shape, self._dtype.type, **place.where()
-        )
-        self.write(np.zeros(shape, self._dtype))
-
-    def write(self, value: Array) -> None:
-        """Copy a host array in."""
-        self.value.update_inplace(np.ascontiguousarray(value, self._dtype))
-
-    def read(self) -> Array:
-        """A copy on the host."""
-        found: Array = self.value.numpy()
-        return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a provider wants its tensors.
-
-    Args:
-        ort: the module ``onnxruntime``.
-        device: ONNX Runtime's name of the device.
-        index: of the device.
-        shared: its memory is the host's, and numpy arrays are bound as they are.
-        memory: of a plug-in provider's device, in place of ``device``.
-        captures: CUDA graphs are on: every run says which one it is.
-        cuda: copies rows on the device; None: they go by the host.
-    """
-
-    ort: Any
-    device: str = "cpu"
-    index: int = 0
-    shared: bool = False
-    memory: Any = None
-    captures: bool = False
-    cuda: Device | None = None
-
-    def where(self) -> dict[str, Any]:
-        """As ``OrtValue.ortvalue_from_shape_and_type`` takes it."""
-        if self.memory is not None:
-            return {"memory_info": self.memory}
-        return {"device_type": self.device, "device_id": self.index}
-
-    def slot(self, shape: Shape, dtype: str, *, host: bool) -> Slot:
-        """A tensor of zeros."""
-        if host or self.shared:
-            return HostSlot(self.ort, shape, dtype)
-        return DeviceSlot(self, shape, dtype)
 
 
 class OrtStateful:
@@ -148,6 +62,9 @@ class OrtStateful:
             if len(shape) != len(spec.shape):
                 raise ContractError(f"state {source!r} has free dimensions: {spec.shape}")
             self._state[source] = self._state[output] = place.slot(shape, spec.dtype, host=False)
+        self._capacity = max(
+            (s.shape[-2] for s in self._state.values() if len(s.shape) > 1), default=0
+        )
         self._loose = self._bound(NO_GRAPH)
         self._steps: dict[Signature, _Bound] = {}
         self._bound_now = self._loose
@@ -173,7 +90,8 @@ class OrtStateful:
                 continue
             host = name in self._on_host
             slot = self._slot(bound, name, value.shape, source=True, host=host)
-            slot.write(value)
+            bounded = host and name == UPPER_BOUND and bound is not self._loose
+            slot.write(np.full_like(value, self._capacity) if bounded else value)
             if host:  # the provider may have taken its copy when it was bound
                 bound.binding.bind_ortvalue_input(name, slot.value)
         for name, shape in shapes.items():
@@ -186,7 +104,11 @@ class OrtStateful:
     def _for(self, feeds: Mapping[str, Array], shapes: Mapping[str, Shape]) -> _Bound:
         if not self._place.captures:
             return self._loose
-        signature = (*((n, v.shape) for n, v in feeds.items()), *shapes.items())
+        frozen = (  # a graph keeps what it read from host memory
+            (n, v.shape if n not in self._on_host or n == UPPER_BOUND else v.tobytes())
+            for n, v in feeds.items()
+        )
+        signature = (*frozen, *shapes.items())
         repeated, self._last = signature == self._last, signature
         if signature not in self._steps:
             if not repeated:

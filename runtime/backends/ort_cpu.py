@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from edgevlm.errors import BackendUnavailable
 from edgevlm.runtime.backends.base import EngineOptions
-from edgevlm.runtime.backends.ort_binding import Place
 from edgevlm.runtime.backends.ort_session import CPU, OrtBackend, Provider, import_ort
+from edgevlm.runtime.backends.ort_slots import Place
 
 
 class OrtCpuBackend(OrtBackend):

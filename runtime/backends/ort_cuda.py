@@ -9,8 +9,8 @@ from typing import Any
 from edgevlm.cuda_driver import cuda_device
 from edgevlm.errors import BackendUnavailable
 from edgevlm.runtime.backends.base import EngineOptions
-from edgevlm.runtime.backends.ort_binding import Place
 from edgevlm.runtime.backends.ort_session import OrtBackend, Provider, import_ort
+from edgevlm.runtime.backends.ort_slots import Place
 
 CUDA = "CUDAExecutionProvider"
 OPTIONS = {

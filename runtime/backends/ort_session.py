@@ -12,7 +12,8 @@ from typing import Any
 from edgevlm.bundle import Bundle
 from edgevlm.errors import BackendError, BackendUnavailable, ContractError, GraphRefused
 from edgevlm.runtime.backends.base import EngineOptions, Graph, StatefulGraph
-from edgevlm.runtime.backends.ort_binding import NO_GRAPH, OrtStateful, Place
+from edgevlm.runtime.backends.ort_binding import NO_GRAPH, OrtStateful
+from edgevlm.runtime.backends.ort_slots import Place
 from edgevlm.tensors import Array, TensorSpec
 
 _log = logging.getLogger(__name__)

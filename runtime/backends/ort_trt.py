@@ -13,9 +13,9 @@ from edgevlm.runtime.backends.base import EngineOptions
 from edgevlm.runtime.backends.cuda.memory import Device
 from edgevlm.runtime.backends.cuda.open import open_cuda
 from edgevlm.runtime.backends.engine_view import engine_view, local_cache
-from edgevlm.runtime.backends.ort_binding import Place
 from edgevlm.runtime.backends.ort_cuda import require
 from edgevlm.runtime.backends.ort_session import OrtBackend, Provider, import_ort
+from edgevlm.runtime.backends.ort_slots import Place
 
 _log = logging.getLogger(__name__)
 

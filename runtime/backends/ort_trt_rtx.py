@@ -11,8 +11,8 @@ from edgevlm.cuda_driver import cuda_device
 from edgevlm.errors import BackendUnavailable
 from edgevlm.runtime.backends.base import EngineOptions
 from edgevlm.runtime.backends.engine_view import local_cache
-from edgevlm.runtime.backends.ort_binding import Place
 from edgevlm.runtime.backends.ort_session import OrtBackend, Provider, import_ort
+from edgevlm.runtime.backends.ort_slots import Place
 
 PACKAGES = ("onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnxruntime-ep-nv-tensorrt-rtx-cu12")
 

@@ -13,8 +13,11 @@ from edgevlm.bundle import Bundle, open_bundle
 from edgevlm.errors import ConfigError
 from edgevlm.export.engines.build import BuildOptions, build
 from edgevlm.export.engines.target import parse_target
+from edgevlm.parity import GATE_COSINE, cosine
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.certify import certify
+from edgevlm.runtime.model.decoder import load_decoder
+from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.load import load
 from edgevlm.runtime.model.vlm import Vlm
 
@@ -59,6 +62,28 @@ def test_nano_keeps_its_gates_and_answers(
         first, again = (model.ask(picture, "What is it?", max_tokens=16) for _ in range(2))
     assert first.token_ids == again.token_ids  # warm or cold, captured or not
     assert first.backend == name
+
+
+@pytest.mark.parametrize("name", ON_ONNX + ON_ENGINES)
+def test_decode_steps_say_what_one_call_over_all_rows_says(
+    name: str, tiny_fp16: Bundle, usable: Usable, tmp_path: Path
+):
+    """What a CUDA graph froze by mistake shows here, and not in the certificate's one call."""
+    backend = usable(name)
+    view = backend.select(with_engines(tiny_fp16, backend, tmp_path))
+    rows = np.random.default_rng(6).normal(0, 1, (140, 64)).astype(np.float32)
+    table = EmbeddingTable(view)
+    whole, steps = (load_decoder(view, backend, table) for _ in range(2))
+    wanted = [whole.append(rows[:100])[-1].copy()]
+    wanted += [*whole.append(rows[100:116], logits=16).copy()]
+    found = [steps.append(rows[:100])[-1].copy()]
+    found += [steps.append(rows[n : n + 1])[-1].copy() for n in range(100, 116)]
+    for step, (a, b) in enumerate(zip(found, wanted, strict=True)):
+        assert cosine(a, b) > GATE_COSINE["fp16"], f"step {step}"
+    steps.rewind(100)  # and once more from there, by the graphs that exist
+    again = [steps.append(rows[n : n + 1])[-1].copy() for n in range(100, 116)]
+    for step, (a, b) in enumerate(zip(again, found[1:], strict=True)):
+        assert cosine(a, b) > GATE_COSINE["fp16"], f"step {step} again"
 
 
 def test_a_bundle_without_engines_goes_to_the_gpu_provider_where_that_was_asked_for(

@@ -19,8 +19,8 @@ from edgevlm.runtime.backends.base import EngineOptions
 from edgevlm.runtime.backends.cuda.host import HostApi
 from edgevlm.runtime.backends.cuda.memory import Device
 from edgevlm.runtime.backends.engine_view import local_cache
-from edgevlm.runtime.backends.ort_binding import Place
 from edgevlm.runtime.backends.ort_session import CPU, OrtBackend, Provider, on_cpu
+from edgevlm.runtime.backends.ort_slots import Place
 from edgevlm.runtime.model.decoder import open_decoder
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.vlm import Vlm
@@ -108,6 +108,24 @@ def test_new_rows_are_put_into_a_cache_of_the_device(tiny: Bundle, tmp_path: Pat
         found, wanted = decoder.append(rows[start:stop]), plain.append(rows[start:stop])
         np.testing.assert_allclose(found, wanted, atol=2e-3)
     assert api.counts["copy 2d"] == (0 if by_host else 2 * 2 * 5)  # layers, parts, calls
+
+
+def test_what_a_graph_would_freeze_is_a_bound_or_a_graph_of_its_own(tiny: Bundle):
+    place = Place(ort=onnxruntime, captures=True)
+    provider, options = Provider(name=CPU, place=place), EngineOptions(threads=1, spin=False)
+    graph = OrtBackend("device", onnxruntime, provider, options).load(tiny.path("decoder.onnx"))
+    graph._on_host = frozenset({"total_sequence_length", "num_logits"})  # as on a GPU
+    decoder = open_decoder(tiny.manifest, graph)
+    state = decoder._state
+    plain = open_decoder(tiny.manifest, open_backend(spin=False).load(tiny.path("decoder.onnx")))
+    rows = np.random.default_rng(2).normal(0, 1, (12, 64)).astype(np.float32)
+    plan = ((0, 4, 1), (4, 5, 1), (5, 6, 1), (6, 7, 1), (7, 9, 1), (9, 11, 2), (11, 12, 1))
+    for start, stop, logits in plan:
+        found = decoder.append(rows[start:stop], logits)
+        np.testing.assert_allclose(found, plain.append(rows[start:stop], logits), atol=1e-4)
+    (step,) = state._steps.values()  # two rows with one logit and with two are different calls
+    assert step.slots["total_sequence_length"].read() == 700
+    assert step.slots["num_logits"].read() == [1]
 
 
 def test_nano_answers_the_same_from_device_buffers(nano: Bundle):
