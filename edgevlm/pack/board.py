@@ -48,6 +48,14 @@ class Board:
         return cls(python or running, arch or platform.machine())
 
     @property
+    def jetson_cuda(self) -> int | None:
+        """The CUDA of the JetPack that has this Python; None where that is no Jetson's.
+
+        JetPack 6 has CUDA 12.6 and Python 3.10, JetPack 7 CUDA 13 and Python 3.12.
+        """
+        return {"3.10": 12, "3.12": 13}.get(self.python) if self.arch == "aarch64" else None
+
+    @property
     def platforms(self) -> list[str]:
         """Platform tags, the newest first."""
         return [*(f"manylinux_2_{minor}_{self.arch}" for minor in _GLIBC),

@@ -74,10 +74,8 @@ def pack(
     opened = open_bundle(bundle, verify="always")
     say(1, 3, f"fetch wheels for {board.arch}, Python {board.python}")
     targets = tuple(sorted({name.partition(":")[0] for name in opened.manifest.engines}))
-    # On aarch64 that extra is what `edgevlm build` needs on the board, and no TensorRT of a PC.
-    extras = ("cpu", "trt-rtx") if board.arch == "aarch64" else ("cpu",)
     with tempfile.TemporaryDirectory() as folder:
-        wheels = gather(Path(folder), board, extras)
+        wheels = gather(Path(folder), board)
         say(2, 3, "write the archive")
         system = [f"{name}: {_SYSTEM[name]}" for name in targets]
         with ArchiveWriter(target, f"edgevlm-{opened.manifest.name}") as archive:

@@ -52,13 +52,18 @@ def _is_licence(name: str) -> bool:
     return bool(file) and (start or folder.endswith("/licenses"))
 
 
-def gather(folder: Path, board: Board, extras: tuple[str, ...]) -> list[Wheel]:
-    """Fill ``folder`` with wheels for ``board``: edgevlm with ``extras``, and pip to install them.
+def gather(folder: Path, board: Board) -> list[Wheel]:
+    """Fill ``folder`` with wheels for ``board``: edgevlm, an engine for the CPU, and pip.
+
+    A Jetson gets what `edgevlm build` and the backend ``trt`` need besides JetPack's TensorRT:
+    onnx, and cuda-bindings of the CUDA that it has.
 
     Raises:
         PackError: no wheel for this board of a package that is named, an index out of reach, or a
             file that is not what the index said.
     """
+    cuda = board.jetson_cuda
+    extras = ("cpu", "trt-rtx") if cuda else ("cpu",)
     own = own_wheel(folder)
     version, requires = _metadata(own)
     needs = [
@@ -68,6 +73,8 @@ def gather(folder: Path, board: Board, extras: tuple[str, ...]) -> list[Wheel]:
         or any(requirement.marker.evaluate({**board.environment, "extra": e})
                for e in ("", *extras))
     ]  # fmt: skip
+    if cuda:
+        needs.append(f"cuda-bindings>={cuda},<{cuda + 1}")
     pinned = resolve([*needs, "pip"], board)
     _download(folder, pinned, board)
     made = [Wheel(path=own, name="edgevlm", version=version, licence="Apache-2.0",

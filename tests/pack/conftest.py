@@ -69,6 +69,8 @@ def full_index(index: Index, built: Path, monkeypatch: pytest.MonkeyPatch) -> In
     index.add("av", "17.1", "cp310-cp310-manylinux_2_28_aarch64")
     index.add("opencv-python-headless", "5.0", "cp37-abi3-manylinux_2_28_aarch64")
     index.add("onnx", "1.23", "cp310-cp310-manylinux_2_28_aarch64")
+    index.add("cuda-bindings", "12.9.4", "cp310-cp310-manylinux_2_24_aarch64")
+    index.add("cuda-bindings", "13.5.0", "cp310-cp310-manylinux_2_24_aarch64")
     index.add("exceptiongroup", "1.3")
     for name in declared() - {"numpy", "av", "opencv-python-headless", "tomli"}:
         index.add(name, "99", requires=('exceptiongroup; python_version < "3.11"',))

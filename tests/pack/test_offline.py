@@ -107,6 +107,8 @@ def test_a_jetsons_wheels_are_found_from_here(nano: Bundle, tmp_path: Path, pyth
     found = {name.split("-")[0] for name in wheels}
     assert {"edgevlm", "onnxruntime", "numpy", "av", "opencv_python_headless", "pip"} <= found
     assert "onnx" in found  # for `edgevlm build` on the board
+    (bindings,) = (name.split("-")[1] for name in wheels if name.startswith("cuda_bindings-"))
+    assert bindings.split(".")[0] == {"3.10": "12", "3.12": "13"}[python]  # JetPack's CUDA
     assert not {"torch", "transformers", "tensorrt_rtx_cu13"} & found
     assert ("exceptiongroup" in found) == (python == "3.10")  # a marker that pip evaluates here
     assert archive.stat().st_size < 400e6

@@ -64,9 +64,17 @@ def test_the_archive_holds_the_bundle_wheels_licences_and_their_hashes(
     }
 
     wheels = {p.name.split("-")[0].replace("_", "-"): p for p in (top / "wheels").iterdir()}
-    needed = declared() | {"edgevlm", "pip", "onnxruntime", "onnx", "exceptiongroup"}
+    needed = declared() | {
+        "edgevlm",
+        "pip",
+        "onnxruntime",
+        "onnx",
+        "exceptiongroup",
+        "cuda-bindings",
+    }
     assert set(wheels) == {name.lower() for name in needed}
     assert "aarch64" in wheels["onnxruntime"].name
+    assert "-12.9.4-" in wheels["cuda-bindings"].name  # of the CUDA of JetPack 6
     pins = dict(line.split(" ") for line in (top / "requirements.txt").read_text().splitlines())
     hashes = {"--hash=sha256:" + hashlib.sha256(p.read_bytes()).hexdigest()
               for p in wheels.values()}  # fmt: skip
