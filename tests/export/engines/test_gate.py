@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from edgevlm.bundle import Bundle
+from edgevlm.bundle.engines import Platform
 from edgevlm.errors import UnsupportedOperator
 from edgevlm.export.targets.operators import check_operators
 from edgevlm.export.targets.relower import relower
 from edgevlm.export.targets.stored import lower_stored
 from tests import oracles
+from tests.export.encoders import tiny as encoders
+from tests.export.encoders import tiny_sam, tiny_sam_clip
 from tests.export.engines.gate import (
     JETPACK_6,
     JETPACK_7,
@@ -45,10 +48,24 @@ FAMILIES: dict[str, Callable[[Path], object]] = {
     # Made in a process that can import timm.
     "fast_vlm": lambda folder: oracles.run("tests.export.vlm.tiny", folder, "folded"),
 }
+ENCODERS: dict[str, Callable[[Path], object]] = {
+    "clip": encoders.clip,
+    "siglip": encoders.siglip,
+    "siglip2": encoders.siglip2,
+    "dinov2": encoders.dinov2,
+    "dinov2 with registers": lambda folder: encoders.dinov2(folder, registers=True),
+    "sam": tiny_sam.sam,
+    "sam_clip": tiny_sam_clip.sam_clip,
+}
 TURNS = {name: SMS[number % 3] for number, name in enumerate(FAMILIES)}
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
+# Idefics3 is lowered as SmolVLM is; timm takes longer to import than FastVLM to compile.
+SLOW = ("idefics3", "fast_vlm")
+PARAMS = [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in FAMILIES]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def family(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Bundle]:
@@ -68,6 +85,12 @@ def test_a_family_compiles_for_every_card(family: tuple[str, Bundle], tmp_path: 
     compile_all(lower_for(RTX, family[1], tmp_path / "graphs"), SMS, tmp_path)
 
 
+@pytest.mark.slow
+def test_a_familys_older_operators_compile_too(family: tuple[str, Bundle], tmp_path: Path):
+    """No evidence for TensorRT 10.3, but every type and shape in them is checked."""
+    compile_all(lower_for(JETPACK_6, family[1], tmp_path / "graphs"), ["86"], tmp_path)
+
+
 def test_a_familys_graphs_are_in_the_tables_of_the_boards(
     family: tuple[str, Bundle], tmp_path: Path
 ):
@@ -84,6 +107,15 @@ def test_what_onnx_runtime_takes_is_refused_before_the_hour_on_the_board(
     for platform in (RTX, JETPACK_6, JETPACK_7):
         with pytest.raises(UnsupportedOperator, match=r"\(and \d+ more\)"):
             check_operators(graph, "decoder", platform)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", [RTX, JETPACK_6], ids=lambda p: p.library)
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_an_encoder_compiles(tmp_path: Path, name: str, platform: Platform):
+    ENCODERS[name](tmp_path / "checkpoint")
+    bundle = lowered_bundle(tmp_path / "checkpoint", tmp_path)
+    compile_all(lower_for(platform, bundle, tmp_path / "graphs"), ["86"], tmp_path)
 
 
 @pytest.mark.slow
