@@ -176,7 +176,7 @@ class NetworkSource:
                 self._uri, options=options, timeout=limits, metadata_errors="replace"
             )
         except av.error.FFmpegError as exc:
-            refused = isinstance(exc, av.error.HTTPUnauthorizedError)
+            refused = isinstance(exc, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError)
             problem = self._why(exc, time.monotonic() - began, limits[0])
         else:
             self.check(self._container.format.name)

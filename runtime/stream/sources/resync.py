@@ -7,6 +7,7 @@ from typing import Any
 from edgevlm.runtime.stream.sources.h264 import FrameNumbers
 
 DAMAGED = "the decoder marked it corrupt"
+TRANSPORT_STREAMS = ("mpegts", "hls")
 REFERS = "it refers to a picture that was lost or damaged"
 
 
@@ -15,9 +16,12 @@ class Resync:
 
     Args:
         codec: an ``av`` video codec context.
+        container: libav's name of the container's format.
     """
 
-    def __init__(self, codec: Any) -> None:
+    def __init__(self, codec: Any, container: str) -> None:
+        # Where one transport stream follows another, as in HLS, the last whole packet is marked.
+        self._marks = container not in TRANSPORT_STREAMS
         self._numbers = None
         if codec.name == "h264":
             self._numbers = FrameNumbers(bytes(codec.extradata or b""))
@@ -29,7 +33,7 @@ class Resync:
         """Look at a packet before it is decoded."""
         self._last = packet
         lost = self._numbers is not None and self._numbers.lost(bytes(packet))
-        if lost or packet.is_corrupt:
+        if lost or (self._marks and packet.is_corrupt):
             self.damaged(packet)
 
     def damaged(self, item: Any | None) -> None:

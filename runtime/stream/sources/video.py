@@ -128,7 +128,7 @@ class VideoStream:
         self.step_s = 1.0 / float(rate)
         self.packets: Iterator[Any] = container.demux(streams[0])
         self._orientation = Orientation()
-        self._resync = Resync(self._codec)
+        self._resync = Resync(self._codec, container.format.name)
 
     def pixels(self, picture: Any) -> VideoPixels:
         """A decoded frame, upright."""

@@ -8,6 +8,8 @@ import av
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgevlm.errors import ImageError
 from edgevlm.runtime.stream.sources.raw_pixels import planar
@@ -215,3 +217,41 @@ def test_every_encoding_that_is_read_is_tested_here():
     mosaics = {f"bayer_{o}{b}" for o in ("rggb", "bggr", "gbrg", "grbg") for b in (8, 16)}
     others = {"rgb16", "bgr16", "rgba16", "bgra16", "mono8", "8UC1", "mono16", "16UC1", "32FC1"}
     assert set(LAYOUTS) == {*COLOURS, *yuv_ones, *mosaics, *others}
+
+
+sizes = st.one_of(st.integers(0, 70), st.sampled_from([1, 65535, 2**16, 2**31, 2**32 - 1]))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    encoding=st.one_of(st.sampled_from(sorted(LAYOUTS)), st.text(max_size=5)),
+    width=sizes,
+    height=sizes,
+    step=sizes,
+    big_endian=st.integers(0, 255),
+    data=st.binary(max_size=20_000),
+)
+def test_whatever_a_message_says_it_is_a_picture_or_an_image_error(
+    encoding, width, height, step, big_endian, data
+):
+    message = SimpleNamespace(
+        encoding=encoding, width=width, height=height, step=step, is_bigendian=big_endian, data=data
+    )
+    try:
+        pixels, _ = pixels_of(message, IMAGE)
+    except ImageError:
+        return
+    assert pixels.rgb().shape == (height, width, 3)
+    assert pixels.luma().shape == (height, width)
+
+
+@pytest.mark.parametrize("size_wh", [(1, 1), (65535, 1), (1, 65535), (3, 5)])
+def test_the_smallest_and_the_longest_pictures(size_wh):
+    width, height = size_wh
+    for encoding, channels in (("rgb8", 3), ("mono8", 1), ("mono16", 2), ("32FC1", 4)):
+        message = SimpleNamespace(
+            encoding=encoding, width=width, height=height, step=width * channels, is_bigendian=0,
+            data=bytes(width * channels * height),
+        )  # fmt: skip
+        pixels, _ = pixels_of(message, IMAGE)
+        assert pixels.rgb().shape == (height, width, 3)

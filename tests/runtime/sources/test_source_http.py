@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from edgevlm.errors import SourceStalled, SourceUnauthorized, SourceUnavailable
-from edgevlm.frame import Frame
-from edgevlm.runtime.stream.sources import open_source
+from edgevlm.frame import Frame, SourceFault
+from edgevlm.runtime.stream.sources import open_source, reconnect
 from edgevlm.runtime.stream.sources.http import HttpSource
 from edgevlm.runtime.stream.sources.video import VideoFileSource
 from tests.runtime.sources.conftest import picture
@@ -140,6 +140,30 @@ def test_a_closed_playlist_is_played_at_its_pace_and_ends(serve, encode, tmp_pat
     expected = [f.pixels.luma() for f in VideoFileSource(tmp_path / "part0.ts").frames()]
     for frame, luma in zip(frames, expected, strict=False):
         np.testing.assert_array_equal(frame.pixels.luma(), luma)
+
+
+def test_another_codec_after_a_restart_is_reported(serve, encode, tmp_path, monkeypatch):
+    monkeypatch.setattr(reconnect, "FIRST_S", 0.0)
+    codecs = av.codecs_available
+    if "libx265" not in codecs:
+        pytest.skip("this PyAV has no H.265 encoder")
+    encode(tmp_path / "a.ts", 25, options={"g": "12"})
+    host, _ = serve()
+    source = open_source(f"http://{host}/a.ts", timeout_s=3)
+    items = source.frames()
+    assert isinstance(next(items), Frame)
+    encode(tmp_path / "b.ts", 25, codec="libx265", options={"x265-params": "log-level=0"})
+    (tmp_path / "b.ts").replace(tmp_path / "a.ts")
+    faults = []
+    for item in items:
+        if isinstance(item, SourceFault):
+            faults.append(item)
+        elif "format_changed" in [f.code for f in faults]:
+            break
+    source.close()
+    items.close()
+    assert [f.code for f in faults] == ["stall", "recovered", "format_changed"]
+    assert "yuv420p of hevc after 160x120 yuv420p of h264" in faults[-1].message
 
 
 def test_a_playlist_opens_nothing_but_http(serve, encode, tmp_path):

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from edgevlm.errors import ConfigError, SourceStalled, SourceUnavailable
+from edgevlm.errors import ConfigError, SourceStalled, SourceUnauthorized, SourceUnavailable
 from edgevlm.frame import BadFrame, Frame
 from edgevlm.runtime.stream.sources import open_source
 from edgevlm.runtime.stream.sources.rtsp import RtspSource
@@ -127,6 +127,7 @@ def test_no_refusal_shows_credentials(problem, credentials, caplog, capfd):
         items, error, seconds = read(source)
     assert items == []
     assert isinstance(error, SourceUnavailable)
+    assert isinstance(error, SourceUnauthorized) is ("401" in problem or "403" in problem)
     assert seconds < 4
     assert problem in str(error)
     assert f"rtsp://***@127.0.0.1:{server.port}/live" in str(error)

@@ -373,6 +373,26 @@ def test_frames_are_freed_as_the_stream_goes_on_without_the_garbage_collector():
     assert alive <= 8  # what the decoder's own threads hold
 
 
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        "bframes=3:b-pyramid=normal:ref=4",
+        "bframes=2:open-gop=1:b-pyramid=strict",
+        "interlaced=1:bframes=0",
+        "intra-refresh=1:bframes=0",
+        "slices=4:weightp=2",
+        "keyint=3:min-keyint=1",
+    ],
+)
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts"])
+def test_nothing_of_a_whole_stream_counts_as_lost(encode, tmp_path, name, tuning):
+    tuned = tuning if "keyint" in tuning else f"keyint=15:{tuning}"
+    path = encode(tmp_path / name, 70, options={"x264-params": tuned})
+    items = list(VideoFileSource(path).frames())
+    assert bad(items) == []
+    assert len(items) == len(reference(path)) >= 68
+
+
 @pytest.mark.parametrize("bframes", ["0", "2"])
 @pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
 def test_a_lost_reference_hides_pictures_up_to_the_next_key_frame(encode, tmp_path, name, bframes):
