@@ -139,9 +139,10 @@ def _ranges(spec: DecoderSpec, capacity: int) -> dict[str, tuple[int, int, int]]
 
 
 def _named(precision: str, forms: Forms) -> str:
+    """Of a build that keeps what it can: int4 if there are such blocks, else fp16."""
     if precision != KEPT:
         return precision
-    return f"int{min(forms.bits)}" if forms.bits else "fp16"
+    return "int4" if 4 in forms.bits else "fp16"
 
 
 def _unverified(target: DecoderTarget) -> tuple[str, ...]:

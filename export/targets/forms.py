@@ -91,6 +91,7 @@ class Forms:
     per_channel: bool
     plan: PrecisionPlan
     bits: set[int] = field(default_factory=set)
+    unpacked: int = 0
     losses: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def steps(self, name: str) -> Steps | None:
@@ -99,6 +100,7 @@ class Forms:
         stored = None if stored is None else stored.without_zeros()
         bits = self._bits(name, stored)
         if bits is None:
+            self.unpacked += stored is not None
             return None
         made = self._kept(name, stored, bits) or self._rounded(name, bits)
         if made is not None:
@@ -156,8 +158,8 @@ class Forms:
             self.losses.setdefault(f"int{bits}", {})[name] = lost
 
     def notes(self) -> tuple[str, ...]:
-        """What was rounded anew, with the largest error of a matrix."""
-        lines = []
+        """What was unpacked; what was rounded anew, with the largest error of a matrix."""
+        lines = [f"{self.unpacked} quantised matrices unpacked"] if self.unpacked else []
         for kind, lost in sorted(self.losses.items()):
             name, worst = max(lost.items(), key=lambda item: item[1])
             lines.append(

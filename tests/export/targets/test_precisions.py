@@ -165,6 +165,7 @@ def test_asymmetric_blocks_become_fp16_and_eight_bits_hold_them_without_loss(
     asymmetric: Bundle, tmp_path: Path
 ):
     usual = lowered(asymmetric, tmp_path, ONNX_STD, None)
+    assert (usual.precision, usual.notes) == ("fp16", ("12 quantised matrices unpacked",))
     names = [name for name, _ in dequantised(usual.path)]
     assert not any("/mlp/" in name for name in names)
     assert any("/attn/qkv" in name for name in names)  # 8 bits and symmetric: kept
