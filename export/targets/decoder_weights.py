@@ -35,7 +35,7 @@ class BundleWeights:
         spec: shape of its decoder.
 
     Raises:
-        BundleCorrupt: a matrix that the decoder needs is not in the manifest.
+        BundleCorrupt: its decoder is no ONNX graph.
     """
 
     def __init__(self, bundle: Bundle, spec: DecoderSpec) -> None:

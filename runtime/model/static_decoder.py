@@ -38,8 +38,8 @@ def calls(count: int, logits: int) -> Iterator[tuple[int, int, int]]:
 class StaticDecoder:
     """A decoder of the lowerings ``onnx-std`` and ``trt10-compat``.
 
-    Going back costs nothing: a row sees no slot behind
-    its own position. A decoder with short convolutions goes back to marked positions only.
+    Going back costs nothing: a row sees no slot behind its own position. A decoder with short
+    convolutions goes back to marked positions only.
 
     Args:
         graph: the loaded decoder.
