@@ -1,4 +1,4 @@
-"""Small costs that add up: importing the package, and the gate on a 1080p frame.
+"""Small costs that add up: importing the package; gate, spool and loss check on a 1080p frame.
 
 ``python -m benchmarks.small_costs`` prints medians. Imports are timed in new interpreters, less
 the time of an interpreter that imports nothing.
@@ -9,14 +9,20 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 
+from edgevlm.frame import Frame
 from edgevlm.runtime.stream.gates.luma import LumaGate
+from edgevlm.runtime.stream.sources.h264 import FrameNumbers
 from edgevlm.runtime.stream.sources.pixels import VideoPixels
+from edgevlm.runtime.stream.spool import Spool
 
 RUNS = 15
 
@@ -32,13 +38,41 @@ def import_seconds(statement: str) -> float:
 
 def gate_ms() -> float:
     """Median time of the luma gate on a decoded 1080p frame, colour conversion not included."""
-    rng = np.random.default_rng(5)
-    picture = rng.integers(0, 255, (1080, 1920, 3), np.uint8)
-    frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
-    pixels, gate = VideoPixels(frame), LumaGate()
+    pixels, gate = VideoPixels(_picture()), LumaGate()
     gate.differs(pixels.luma())
     gate.accept()
     return 1e3 * _median(lambda: gate.differs(pixels.luma()), runs=200)
+
+
+def spool_ms() -> float:
+    """Median time to put a decoded 1080p frame into the spool and to take it out again."""
+    frame = Frame(index=0, pixels=VideoPixels(_picture()), captured_ns=0, monotonic_ns=0)
+    with tempfile.TemporaryDirectory() as folder:
+        spool = Spool(Path(folder), 100)
+        items = spool.items(lambda: False)
+
+        def through() -> None:
+            spool.put(frame)
+            next(items)
+
+        return 1e3 * _median(through, runs=100)
+
+
+def loss_check_ms() -> float:
+    """Median time to look for a lost reference picture in a packet of 1080p H.264 (noise)."""
+    codec = av.CodecContext.create("libx264", "w")
+    codec.width, codec.height, codec.pix_fmt = 1920, 1080, "yuv420p"
+    codec.time_base = Fraction(1, 30)
+    codec.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "1000"}
+    packets = [bytes(p) for _ in range(3) for p in codec.encode(_picture())]
+    numbers = FrameNumbers(bytes(codec.extradata or b""))
+    return 1e3 * _median(lambda: [numbers.lost(p) for p in packets], runs=50) / len(packets)
+
+
+def _picture() -> av.VideoFrame:
+    rng = np.random.default_rng(5)
+    picture = rng.integers(0, 255, (1080, 1920, 3), np.uint8)
+    return av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
 
 
 def _median(work: Callable[[], object], runs: int = RUNS) -> float:
@@ -56,6 +90,8 @@ def main() -> None:
     for module in ("edgevlm", "edgevlm.runtime", "edgevlm.cli.app"):
         sys.stdout.write(f"import {module}: {import_seconds(f'import {module}') - bare:.3f} s\n")
     sys.stdout.write(f"luma gate, one 1920x1080 frame: {gate_ms():.3f} ms\n")
+    sys.stdout.write(f"spool, one 1920x1080 frame in and out: {spool_ms():.3f} ms\n")
+    sys.stdout.write(f"H.264 loss check, one 1920x1080 packet: {loss_check_ms():.3f} ms\n")
 
 
 if __name__ == "__main__":

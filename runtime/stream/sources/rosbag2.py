@@ -119,7 +119,10 @@ def _files(folder: Path) -> tuple[str, list[Path]]:
 
         about: Any = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
         about = about["rosbag2_bagfile_information"]
-        named = [folder / Path(str(n)).name for n in about["relative_file_paths"]]
+        names = about["relative_file_paths"]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("a path that is no text")  # or an alias that unfolds without end
+        named = [folder / Path(name).name for name in names]
         mode = str(about.get("compression_mode", "")).lower()
     except ImportError as exc:
         raise SourceUnavailable(

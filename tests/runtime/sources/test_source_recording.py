@@ -383,6 +383,18 @@ def test_a_bag_without_its_metadata_is_read_and_said(tmp_path, pictures):
     assert "metadata.yaml cannot be read" in message
 
 
+def test_metadata_that_unfolds_without_end_is_not_unfolded(tmp_path, pictures):
+    folder = bag(tmp_path / "bag", pictures)
+    aliases = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for n in range(1, 12):
+        aliases.append(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]")
+    text = "\n".join(aliases) + "\nrosbag2_bagfile_information:\n  relative_file_paths: [*a11]\n"
+    (folder / "metadata.yaml").write_text(text)
+    items = list(RecordingSource(uri(folder, "rosbag2")).frames())
+    assert len(frames_of(items)) == 10
+    assert "metadata.yaml cannot be read (TypeError)" in faults_of(items)[0][1]
+
+
 def test_a_damaged_database_is_read_as_far_as_it_goes(tmp_path):
     shots = [picture(n, (40, 30)) for n in range(30)]
     folder = bag(tmp_path / "bag", shots)
