@@ -47,7 +47,8 @@ def command(
         fallback=fallback,
     ) as model:
         if model.missed is not None:
-            to_stderr().print(f"{backend} is not used, {fallback} answers: {model.missed.reason}")
+            said = f"{backend} is not used, {fallback} answers: {model.missed.reason}"
+            to_stderr().print(said, markup=False)
         if as_json:
             answer = model.ask(
                 images,

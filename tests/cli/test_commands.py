@@ -254,6 +254,20 @@ def test_list_runs_as_a_command(edgevlm: Run):
     here = {entry["name"]: entry["here"] for entry in json.loads(done.stdout)}
     assert here.pop("ort-cpu") == "yes"
     assert all(len(reason) > 20 or reason == "yes" for reason in here.values())
+    shown = edgevlm("list", "backends").stdout
+    if "edgevlm[ort-trt-rtx]" in here["ort-trt-rtx"]:
+        assert "edgevlm[ort-trt-rtx]" in "".join(shown.split())
+
+
+def test_ask_says_on_stderr_that_the_fallback_answers(nano: Bundle, edgevlm: Run):
+    done = edgevlm("ask", nano.root, "Hello?", "--max-tokens", "2", "--backend", "ort-cuda",
+                   "--fallback", "ort-cpu", "--json")  # fmt: skip
+    assert json.loads(done.stdout)["backend"] in ("ort-cpu", "ort-cuda")
+    if "ort-cpu" in done.stdout:
+        assert "ort-cuda is not used, ort-cpu answers: " in done.stderr
+        assert "edgevlm[cuda]" in done.stderr or "driver" in done.stderr
+    refused = edgevlm("ask", nano.root, "Hello?", "--backend", "ort-cuda")
+    assert refused.returncode == (1 if "ort-cpu" in done.stdout else 0)
 
 
 def test_doctor_finds_what_runs_these_tests(edgevlm: Run):

@@ -11,8 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgevlm.bundle import Bundle
+from edgevlm.bundle import Bundle, open_bundle
 from edgevlm.bundle.engines import Platform
+from edgevlm.cuda_driver import cuda_device
 from edgevlm.errors import (
     BackendError,
     BackendUnavailable,
@@ -21,6 +22,8 @@ from edgevlm.errors import (
     EngineUntrusted,
     GraphRefused,
 )
+from edgevlm.export.engines.build import BuildOptions, build
+from edgevlm.export.engines.target import parse_target
 from edgevlm.export.targets.relower import relower
 from edgevlm.runtime.backends.base import EngineOptions
 from edgevlm.runtime.backends.cuda.host import HostApi
@@ -382,6 +385,31 @@ def test_the_real_tensorrt_rtx_has_everything_that_is_asked_of_it(tmp_path: Path
     broken.write_bytes(b"no engine at all" * 40)
     with pytest.raises(BackendError, match=r"broken\.engine"):  # what it says, if not who reads it
         open_engine(trt, broken)
+
+
+def test_a_real_engine_is_asked_for_its_driver_and_a_truncated_one_is_recognised(
+    folder: Path, tmp_path: Path
+):
+    trt = pytest.importorskip("tensorrt_rtx")
+    build(folder, parse_target("trt-rtx:sm86"), BuildOptions(measure=False))
+    bundle = open_bundle(folder)
+    entry = bundle.manifest.engines["trt-rtx:sm86"].graphs["decoder"]
+    if _has_driver():
+        pytest.skip("this machine has a driver: tests/gpu runs engines")
+    with pytest.raises(BackendUnavailable, match=r"needs an NVIDIA driver.*cudaError 35"):
+        open_engine(trt, bundle.path(entry.file))
+    cut = tmp_path / "cut.engine"
+    cut.write_bytes(bundle.path(entry.file).read_bytes()[:-1000])
+    with pytest.raises(BackendError, match=r"cut\.engine.*Serialization.*blobSize"):
+        open_engine(trt, cut)
+
+
+def _has_driver() -> bool:
+    try:
+        cuda_device()
+    except BackendUnavailable:
+        return False
+    return True
 
 
 def test_a_backend_names_its_target():
