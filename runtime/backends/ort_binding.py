@@ -142,14 +142,18 @@ class OrtStateful:
         """Copy outputs into inputs; see ``StatefulGraph``."""
         for output, source in rows.items():
             new = self._state.get(output) or self._bound_now.slots[output]
-            for slot in {
-                id(held): held
-                for bound in (self._loose, *self._steps.values())
-                if (held := bound.slots.get(source)) is not None
-            }.values():
+            for slot in self._held(source):
                 self._place_rows(new, slot, at)
         if self._place.cuda is not None:
             self._place.cuda.synchronize()
+
+    def _held(self, source: str) -> list[Slot]:
+        """Every buffer of an input: one of a state, else one for each kind of call."""
+        if source in self._state:
+            return [self._state[source]]
+        bounds = (self._loose, *self._steps.values())
+        held = [bound.slots[source] for bound in bounds if source in bound.slots]
+        return list({id(slot): slot for slot in held}.values())
 
     def _place_rows(self, new: Slot, slot: Slot, at: int) -> None:
         count, device = new.shape[-2], self._place.cuda

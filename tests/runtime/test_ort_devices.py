@@ -110,6 +110,22 @@ def test_new_rows_are_put_into_a_cache_of_the_device(tiny: Bundle, tmp_path: Pat
     assert api.counts["copy 2d"] == (0 if by_host else 2 * 2 * 5)  # layers, parts, calls
 
 
+def test_rows_are_put_into_a_state_too(tiny: Bundle):
+    graph = device_backend().load(tiny.path("decoder.onnx"))
+    names = {f"present.{n}.{part}": f"past_key_values.{n}.{part}"
+             for n in range(2) for part in ("key", "value")}  # fmt: skip
+    state = graph.bind(names)
+    feeds = {
+        "inputs_embeds": np.ones((1, 3, 64), np.float32), "seqlens_k": np.array([2], np.int32),
+        "total_sequence_length": np.array(3, np.int32), "num_logits": np.array([1]),
+    }  # fmt: skip
+    state.run(feeds, {"logits": (1, 258)})
+    cache = state.output("present.0.key")
+    state.store({"present.1.key": "past_key_values.0.key"}, at=0)  # the whole of another cache
+    assert cache[..., :3, :].any()
+    np.testing.assert_array_equal(state.output("present.0.key"), state.output("present.1.key"))
+
+
 def test_what_a_graph_would_freeze_is_a_bound_or_a_graph_of_its_own(tiny: Bundle):
     place = Place(ort=onnxruntime, captures=True)
     provider, options = Provider(name=CPU, place=place), EngineOptions(threads=1, spin=False)
