@@ -95,21 +95,30 @@ def qwen2_vl_2b(first: int) -> tuple[Any, dict[str, Any], str]:
 SHAPES = {"smolvlm-256m": smolvlm_256m, "qwen2-vl-2b": qwen2_vl_2b}
 
 
-def write_checkpoint(shape: str, folder: Path) -> None:
-    """A checkpoint folder with random weights."""
-    import torch
-    import transformers
+def bytes_tokenizer() -> Any:
+    """One token a byte, and the two marks of a chat turn."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = ["<|im_start|>", "<|im_end|>", *alphabet]
+    words = ["<|im_start|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE(vocab={w: n for n, w in enumerate(words)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in words[:2]])
+    return tokenizer
+
+
+def write_checkpoint(shape: str, folder: Path, tokenizer: Any = None) -> None:
+    """A checkpoint folder with random weights, and with ``tokenizer`` in place of bytes."""
+    import torch
+    import transformers
+    from tokenizers import AddedToken
+
+    tokenizer = tokenizer or bytes_tokenizer()
+    first = tokenizer.get_vocab_size()
     tokenizer.add_special_tokens(
-        [AddedToken(t, special=True, normalized=False) for t in (*words[:2], *TOKENS[shape])]
+        [AddedToken(t, special=True, normalized=False) for t in TOKENS[shape]]
     )
-    config, processor, marker = SHAPES[shape](len(words))
+    config, processor, marker = SHAPES[shape](first)
     torch.manual_seed(0)
     with torch.device("meta"):
         model = transformers.AutoModelForImageTextToText.from_config(config)

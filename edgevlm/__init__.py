@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ImageError,
         PackError,
         ParityError,
+        SchemaError,
         SinkError,
         SourceError,
         SourceStalled,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     )
     from edgevlm.event import AnswerEvent, FaultEvent, SummaryEvent
     from edgevlm.frame import Frame
+    from edgevlm.runtime.model.draft import Drafts
     from edgevlm.runtime.model.load import load
     from edgevlm.runtime.model.vision import Encoded
     from edgevlm.runtime.model.vlm import Vlm
@@ -71,6 +73,7 @@ _HOMES = {
         "ImageError",
         "PackError",
         "ParityError",
+        "SchemaError",
         "SinkError",
         "SourceError",
         "SourceStalled",
@@ -80,6 +83,7 @@ _HOMES = {
     ),
     "edgevlm.event": ("AnswerEvent", "FaultEvent", "SummaryEvent"),
     "edgevlm.frame": ("Frame",),
+    "edgevlm.runtime.model.draft": ("Drafts",),
     "edgevlm.runtime.model.load": ("load",),
     "edgevlm.runtime.model.vision": ("Encoded",),
     "edgevlm.runtime.model.vlm": ("Vlm",),
@@ -103,6 +107,7 @@ __all__ = [
     "ConfigError",
     "ContextOverflow",
     "ContractError",
+    "Drafts",
     "EdgeVLMError",
     "Encoded",
     "EngineMismatch",
@@ -114,6 +119,7 @@ __all__ = [
     "ImageError",
     "PackError",
     "ParityError",
+    "SchemaError",
     "SinkError",
     "SourceError",
     "SourceStalled",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgevlm.errors import ContractError
@@ -45,7 +45,16 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenCounts:
-    """Tokens of one answer: in the prompt (visual ones are part of it) and in the output."""
+    """Tokens of one answer.
+
+    Args:
+        visual: rows of pictures, part of the prompt.
+        prompt: of the prompt.
+        output: of the answer.
+        drafted: guessed before they were computed.
+        accepted: guesses that were right.
+        forced: of the output, those that a schema left no choice about.
+    """
 
     visual: int = 0
     prompt: int = 0
@@ -68,8 +77,10 @@ class Answer:
         tokens: counts.
         backend: which backend answered.
         answer: the parsed object, where a schema was given.
-        confidence: geometric mean of the generated tokens' probabilities, in [0, 1]; None if no
-            token was generated.
+        confidence: geometric mean of the chosen tokens' probabilities, in [0, 1]; None if no
+            token was generated. Under a schema, among the tokens that it allows.
+        field_confidence: probability of each value of ``answer`` among the values legal in its
+            place, in [0, 1], by JSON pointer; as the model has it, not calibrated.
     """
 
     text: str
@@ -80,6 +91,7 @@ class Answer:
     backend: str
     answer: Mapping[str, Any] | None = None
     confidence: float | None = None
+    field_confidence: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.confidence is not None and not 0.0 <= self.confidence <= 1.0:

@@ -52,13 +52,19 @@ class PolicySection(_Section):
 
 
 class GenerationSection(_Section):
-    """How an answer is decoded."""
+    """How an answer is decoded.
+
+    ``schema`` is the path of a JSON Schema file, or the schema itself as a table. ``draft`` has
+    tokens of the last answers confirmed several at once; it changes no answer.
+    """
 
     max_tokens: int = Field(default=32, ge=1)
     temperature: float = Field(default=0.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int | None = Field(default=None, ge=0)
     system: str | None = None
+    schema_: str | dict[str, Any] | None = Field(default=None, alias="schema")
+    draft: bool = True
 
 
 class LimitsSection(_Section):

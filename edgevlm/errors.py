@@ -6,7 +6,8 @@
     ├── ConfigError                  a config file or a combination of options
     ├── ContractError (ValueError)   an argument that does not fit
     │   ├── ImageError               a picture that cannot be taken
-    │   └── ContextOverflow          more tokens than the KV cache holds
+    │   ├── ContextOverflow          more tokens than the KV cache holds
+    │   └── SchemaError              a JSON Schema that no answer can be held to
     ├── BundleError                  a bundle on disk
     │   ├── BundleCorrupt            missing, extra or changed files; a path outside
     │   ├── BundleVersion            written by an unknown format version
@@ -53,6 +54,10 @@ class ImageError(ContractError):
 
 class ContextOverflow(ContractError):
     """A prompt, or a prompt and its answer, needs more tokens than the KV cache holds."""
+
+
+class SchemaError(ContractError):
+    """A JSON Schema is none, or has a keyword that an answer cannot be held to."""
 
 
 class BundleError(EdgeVLMError):

@@ -67,6 +67,9 @@ class _FrameEvent(_Event):
     answer: dict[str, Any] | None = None
     finish_reason: Literal["stop", "length", "deadline", "cancelled"]
     confidence: float | None = Field(ge=0, le=1)
+    field_confidence: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={}, description="of each value in answer, by JSON pointer"
+    )
     boxes_xyxy: tuple[tuple[float, float, float, float], ...] = ()
     reused: bool = Field(description="the scene is unchanged and the last answer stands")
     of: int | None = Field(description="seq of the answer that is reused")

@@ -97,6 +97,18 @@ class PictureParity(_Record):
         return _misses(self.stages, self.logits, self.greedy)
 
 
+class BatchShape(_Record):
+    """The largest difference of a logit between steps of one token and passes of ``rows`` tokens.
+
+    Over the same ``positions``; ``machine`` is where that was measured.
+    """
+
+    positions: int
+    rows: tuple[int, ...]
+    deviation: float
+    machine: str
+
+
 class BackendParity(_Record):
     """The certificate of one backend.
 
@@ -114,6 +126,7 @@ class BackendParity(_Record):
     logits: LogitParity | None = None
     greedy: GreedyParity | None = None
     pictures: tuple[PictureParity, ...] = ()
+    batch_shape: BatchShape | None = None
 
     @property
     def passed(self) -> bool:

@@ -15,6 +15,10 @@ def command(
     words: Annotated[
         list[str], typer.Argument(metavar="IMAGE... QUESTION", help="pictures, then the question")
     ],
+    schema: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="JSON Schema that the answer follows"),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="of the answer")] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy")] = 0.0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
@@ -53,19 +57,22 @@ def command(
             answer = model.ask(
                 images,
                 question,
+                schema=schema,
                 max_tokens=max_tokens,
                 temperature=temperature,
                 top_p=top_p,
                 seed=seed,
             )
-            fields = ("text", "token_ids", "answer", "confidence", "finish_reason",
-                      "timings_ms", "tokens", "backend")  # fmt: skip
+            fields = ["text", "token_ids", "answer", "confidence", "finish_reason",
+                      "timings_ms", "tokens", "backend"]  # fmt: skip
+            fields += [] if schema is None else ["field_confidence"]
             whole = dataclasses.asdict(answer)
             write_json({name: whole[name] for name in fields})
             return
         pieces = model.stream(
             images,
             question,
+            schema=schema,
             max_tokens=max_tokens,
             temperature=temperature,
             top_p=top_p,

@@ -54,6 +54,11 @@ def command(
     temperature: Annotated[Optional[float], typer.Option()] = None,  # noqa: UP045
     top_p: Annotated[Optional[float], typer.Option()] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option()] = None,  # noqa: UP045
+    schema: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="FILE", help="JSON Schema that answers follow"),
+    ] = None,
+    no_draft: Annotated[bool, typer.Option("--no-draft", help="guess no tokens")] = False,
     no_gate: Annotated[bool, typer.Option("--no-gate", help="answer unchanged scenes too")] = False,
     sink: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -91,6 +96,8 @@ def command(
         "generation.temperature": temperature,
         "generation.top_p": top_p,
         "generation.seed": seed,
+        "generation.schema": schema,
+        "generation.draft": False if no_draft else None,
         "limits.frames": limit,
         "limits.duration_s": duration,
         "sinks": sink or None,
@@ -118,7 +125,7 @@ def _resolve(path: Path | None, settings: list[str], flags: dict[str, Any]) -> R
             raise ConfigError("--set overrides keys of a CONFIG.toml, and none was given")
         raw: dict[str, Any] = {}
     else:
-        raw = load_config(path, settings).model_dump(exclude_unset=True)
+        raw = load_config(path, settings).model_dump(exclude_unset=True, by_alias=True)
     for key, value in given.items():
         section, _, name = key.rpartition(".")
         target = raw.setdefault(section, {}) if section else raw

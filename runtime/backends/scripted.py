@@ -24,8 +24,8 @@ def _nothing() -> None:
 class ScriptedBackend:
     """Answers with given tokens.
 
-    A call of several rows (a prefill) begins the answer anew, a call of one row goes on with it;
-    behind the last token that one is repeated.
+    A call that wants logits of fewer rows than it has is a prefill, and begins the answer anew;
+    another goes on with it, at any of its positions. Behind the last token that one is repeated.
 
     Args:
         manifest: of the bundle whose graphs it stands for; shapes come from there.
@@ -35,6 +35,7 @@ class ScriptedBackend:
 
     name = "scripted"
     target = None
+    rows_alike = True  # there is nothing to measure about its kernels
 
     def __init__(
         self,
@@ -101,13 +102,17 @@ class _ScriptedState:
         self._state = state
         self._before_step = before_step
         self._logits = np.zeros((1, 1), np.float32)
-        self._said = 0
+        self._begin = 0  # position behind the prompt
 
     def run(self, feeds: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._before_step()
         self._logits = np.zeros(shapes["logits"], np.float32)
-        self._said = 0 if feeds["inputs_embeds"].shape[1] > 1 else self._said + 1
-        self._logits[-1, self._script[min(self._said, len(self._script) - 1)]] = 20.0
+        wanted, end = len(self._logits), int(feeds["total_sequence_length"])
+        if feeds["inputs_embeds"].shape[1] > wanted:
+            self._begin = end - wanted + 1
+        for row in range(wanted):
+            said = end - wanted + 1 + row - self._begin
+            self._logits[row, self._script[max(0, min(said, len(self._script) - 1))]] = 20.0
 
     def output(self, name: str) -> Array:
         if name in self._state:

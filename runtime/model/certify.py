@@ -29,6 +29,7 @@ from edgevlm.parity import (
 )
 from edgevlm.registry import BACKENDS
 from edgevlm.runtime.backends.base import Backend
+from edgevlm.runtime.model.batch_shape import measure
 from edgevlm.runtime.model.certify_cases import certify_cases
 from edgevlm.runtime.model.decoder import open_decoder
 from edgevlm.runtime.model.embedding import EmbeddingTable
@@ -122,6 +123,7 @@ def _certify_rows(bundle: Bundle, backend: Backend, probe: ProbeCase) -> Backend
     graph = backend.load(bundle.path(entry.file))
     decoder = open_decoder(manifest, graph)
     found = decoder.append(rows, logits=len(tokens)).copy()
+    batch_shape = measure(decoder, table, backend)
     decoder.close()
     graph.close()
     reference = probe.load("logits")
@@ -133,6 +135,7 @@ def _certify_rows(bundle: Bundle, backend: Backend, probe: ProbeCase) -> Backend
         stages=tuple(stages),
         logits=logits,
         greedy=greedy,
+        batch_shape=batch_shape,
     )
 
 

@@ -16,8 +16,9 @@ from edgevlm.parity import (
     judge_stage,
 )
 from edgevlm.runtime.backends.base import Backend
-from edgevlm.runtime.model.inference import Inference, Turn
+from edgevlm.runtime.model.inference import Inference
 from edgevlm.runtime.model.messages import conversation
+from edgevlm.runtime.model.turn import Turn
 from edgevlm.tensors import Array, Float32
 
 HIDDEN = ("hidden.first", "hidden.last")
@@ -39,6 +40,7 @@ def certify_cases(bundle: Bundle, backend: Backend, found: list[ProbeCase]) -> B
                 _try(inference, case)
             return BackendParity(backend=backend.name, status="not compared")
         measured = {case.folder.name: _measure(bundle, inference, case) for case in found}
+        batch_shape = inference.batch_shape()
     finally:
         inference.close()
     own = next(v for name, v in measured.items() if not name.startswith("check-"))
@@ -49,6 +51,7 @@ def certify_cases(bundle: Bundle, backend: Backend, found: list[ProbeCase]) -> B
         logits=own.logits,
         greedy=own.greedy,
         pictures=tuple(v for name, v in measured.items() if name.startswith("check-")),
+        batch_shape=batch_shape,
     )
 
 

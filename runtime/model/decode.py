@@ -1,19 +1,21 @@
-"""Prefill, then one token after another, until something says stop."""
+"""Prefill, then tokens, as many a pass as can be confirmed, until something says stop."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from edgevlm.answer import FinishReason
-from edgevlm.errors import ContextOverflow, ContractError
-from edgevlm.runtime.model.decoder import Decoder
-from edgevlm.runtime.model.embedding import EmbeddingTable
+from edgevlm.errors import ContractError
+from edgevlm.runtime.model.draft import Drafter
+from edgevlm.runtime.model.grammar import Guide
 from edgevlm.runtime.model.logit_rules import LogitRules
+from edgevlm.runtime.model.passes import Passes
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.sampling import Sampler
+from edgevlm.tensors import Float32
 
 
 def never() -> bool:
@@ -28,7 +30,7 @@ class Budget:
     Args:
         max_tokens: at most this many tokens, the end token included.
         deadline_ns: monotonic time after which no further token is begun.
-        cancelled: asked between tokens.
+        cancelled: asked between tokens, and between the chunks of a long prompt.
 
     Raises:
         ContractError: ``max_tokens`` under 1.
@@ -42,81 +44,178 @@ class Budget:
         if self.max_tokens < 1:
             raise ContractError(f"max_tokens must be at least 1, got {self.max_tokens}")
 
+    def over(self) -> FinishReason | None:
+        """What ends the answer now, besides its length."""
+        if self.cancelled():
+            return "cancelled"
+        if self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns:
+            return "deadline"
+        return None
+
 
 @dataclass(slots=True)
 class Generation:
-    """The growing result of one decode: read it while or after iterating."""
+    """The growing result of one decode: read it while or after iterating.
+
+    Args:
+        token_ids: the answer so far.
+        finish_reason: why it ended.
+        log_probability: of the tokens that the model chose, summed.
+        chosen: how many those are; the grammar forced the others.
+        prefill_ms: until the first choice.
+        decode_ms: after it.
+        drafted: tokens that were guessed.
+        accepted: guesses that the answer went on with.
+        forced: tokens that the grammar left no choice about.
+    """
 
     token_ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason = "length"
     log_probability: float = 0.0
+    chosen: int = 0
     prefill_ms: float = 0.0
     decode_ms: float = 0.0
+    drafted: int = 0
+    accepted: int = 0
+    forced: int = 0
 
     @property
     def confidence(self) -> float | None:
-        """Geometric mean of the tokens' probabilities; None without a token."""
+        """Geometric mean of the chosen tokens' probabilities; None without a token."""
         if not self.token_ids:
             return None
-        return min(1.0, math.exp(self.log_probability / len(self.token_ids)))
+        return min(1.0, math.exp(self.log_probability / max(1, self.chosen)))
 
 
-def generate(
-    decoder: Decoder,
-    table: EmbeddingTable,
-    rows: Rows,
-    stop_ids: frozenset[int],
-    rules: LogitRules,
-    sampler: Sampler,
-    budget: Budget,
-    result: Generation,
-) -> Iterator[int]:
-    """Prefill ``rows`` and yield tokens, filling ``result`` on the way.
+@dataclass(slots=True, kw_only=True)
+class Decoding:
+    """One answer: what it is made with, and the loop that makes it.
 
-    The end token is yielded too: it is part of ``token_ids`` as transformers' ``generate``
-    returns them. Between two tokens the budget is looked at; the graph itself cannot be stopped.
-
-    Raises:
-        ContextOverflow: the prompt leaves no room for a single token.
+    Args:
+        passes: the decoder's calls.
+        stop_ids: tokens that end an answer.
+        rules: of the checkpoint, for this prompt.
+        sampler: chooses tokens.
+        budget: what ends the answer besides the model.
+        guide: through the grammar, where the answer follows one.
+        drafter: guesses what comes next; only with a greedy sampler.
+        result: filled on the way.
     """
-    if decoder.room(len(rows)) <= 0:
-        raise ContextOverflow(
-            f"the prompt has {decoder.length + len(rows)} tokens and the context holds "
-            f"{decoder.capacity}: shorten the question, or export with a larger --max-context"
-        )
-    begun = time.perf_counter_ns()
-    logits = decoder.append(rows)
-    while True:
-        token, log_probability = sampler.next(rules.apply(logits[-1]))
-        rules.said(token)
-        now = time.perf_counter_ns()
-        if result.token_ids:
-            result.decode_ms += (now - begun) / 1e6
-        else:
-            result.prefill_ms = (now - begun) / 1e6
-        result.token_ids.append(token)
-        result.log_probability += log_probability
-        ended = _ended(token, stop_ids, decoder, budget, len(result.token_ids))
-        if rules.cut:
-            ended = "length"  # the end token is the rules', not the model's
-        if ended is not None:
-            result.finish_reason = ended
-        yield token
-        if ended is not None:
-            return
+
+    passes: Passes
+    stop_ids: frozenset[int]
+    rules: LogitRules
+    sampler: Sampler
+    budget: Budget
+    guide: Guide | None = None
+    drafter: Drafter | None = None
+    result: Generation = field(default_factory=Generation)
+
+    def tokens(self, rows: Rows, limit: int) -> Iterator[int]:
+        """Prefill ``rows`` and yield tokens one by one, however many a pass confirms.
+
+        The end token is yielded too: it is part of ``token_ids`` as transformers' ``generate``
+        returns them. Between two tokens and between two chunks of a long prompt the budget is
+        looked at; the graph itself cannot be stopped.
+
+        Args:
+            rows: of the prompt.
+            limit: at most so many tokens.
+        """
+        result, passes = self.result, self.passes
         begun = time.perf_counter_ns()
-        logits = decoder.append(table.rows([token]))
+        opening = self.guide.begin() if self.guide else []
+        draft = self._draft(limit, opening[:limit], len(rows))
+        logits = passes.prompt(rows, opening[:limit], draft, self._stopped)
+        result.prefill_ms = _since(begun)
+        if logits is None:
+            return
+        for token in opening:
+            result.forced += 1
+            ended = self._say(token, limit)
+            yield token
+            if ended:
+                return
+        draft, row = draft[: len(logits) - 1], 0
+        while True:
+            begun = time.perf_counter_ns()
+            scores, replayed = self._scores(logits[row]), 0
+            if passes.doubtful(scores):
+                replayed, logits = passes.settle()
+                self._outcome(draft, row, replayed)
+                draft, row = [], 0
+                scores = self._scores(logits[0])
+            run = self._choose(scores)
+            result.decode_ms += _since(begun)
+            for number, token in enumerate(run):
+                result.forced += number > 0
+                ended = self._say(token, limit)
+                if ended:
+                    self._outcome(draft, row, 0)
+                yield token
+                if ended:
+                    return
+            begun = time.perf_counter_ns()
+            same = passes.right(draft[row:], run)
+            row += same
+            if same < len(run):
+                self._outcome(draft, row, passes.close())
+                draft, row = self._draft(limit, run[same:], 0), 0
+                logits = passes.run(run[same:], draft)
+            result.decode_ms += _since(begun)
+
+    def _scores(self, logits: Float32) -> Float32:
+        scores = self.rules.apply(logits)
+        return self.guide.narrow(scores) if self.guide else scores
+
+    def _choose(self, scores: Float32) -> list[int]:
+        """A token, and those that the grammar has follow it."""
+        token, log_probability = self.sampler.next(scores)
+        self.result.log_probability += log_probability
+        self.result.chosen += 1
+        return [token, *(self.guide.take(token, scores) if self.guide else [])]
+
+    def _say(self, token: int, limit: int) -> bool:
+        """Put a token into the answer; True if it was the last one."""
+        said = self.result.token_ids
+        said.append(token)
+        self.rules.said(token)
+        if self.drafter:
+            self.drafter.said(token)
+        ended: FinishReason | None
+        if self.rules.cut:
+            ended = "length"  # the end token is the rules', not the model's
+        elif token in self.stop_ids:
+            ended = "stop"
+        elif len(said) >= limit:
+            ended = "length"
+        else:
+            ended = self.budget.over()
+        if ended is not None:
+            self.result.finish_reason = ended
+        return ended is not None
+
+    def _stopped(self) -> bool:
+        over = self.budget.over()
+        if over is not None:
+            self.result.finish_reason = over
+        return over is not None
+
+    def _draft(self, limit: int, pending: Sequence[int], prompt: int) -> list[int]:
+        """A guess behind ``pending`` tokens, which stand behind ``prompt`` rows."""
+        if self.drafter is None:
+            return []
+        left = limit - len(self.result.token_ids) - 1
+        if prompt:  # the pending ones are not said yet
+            left -= len(pending)
+        return self.drafter.propose(min(left, self.passes.room - prompt - len(pending)))
+
+    def _outcome(self, draft: Sequence[int], right: int, replayed: int) -> None:
+        self.result.drafted += len(draft)
+        self.result.accepted += right
+        if self.drafter is not None:
+            self.drafter.outcome(len(draft), right, replayed)
 
 
-def _ended(
-    token: int, stop_ids: frozenset[int], decoder: Decoder, budget: Budget, count: int
-) -> FinishReason | None:
-    if token in stop_ids:
-        return "stop"
-    if count >= budget.max_tokens or decoder.length >= decoder.capacity:
-        return "length"
-    if budget.cancelled():
-        return "cancelled"
-    if budget.deadline_ns is not None and time.monotonic_ns() >= budget.deadline_ns:
-        return "deadline"
-    return None
+def _since(begun_ns: int) -> float:
+    return (time.perf_counter_ns() - begun_ns) / 1e6

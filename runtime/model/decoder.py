@@ -24,10 +24,16 @@ KNOWN = (IN_PLACE, GROWING, ONNX_STD, TRT10_COMPAT)
 
 
 class Decoder(Protocol):
-    """Appends rows, gives logits, and goes back to an earlier position."""
+    """Appends rows, gives logits, and goes back to an earlier position.
+
+    ``wide``: behind a prompt it takes several rows in a call, else one. ``rewinds``: it goes back
+    to any position, else to marked ones.
+    """
 
     capacity: int
     length: int
+    wide: bool
+    rewinds: bool
 
     def room(self, rows: int) -> int:
         """Positions that are left behind so many further rows; below 0, they do not fit."""

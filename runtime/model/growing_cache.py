@@ -34,6 +34,9 @@ class GrowingDecoder:
         ContractError: the graph has an input that is none of this layout.
     """
 
+    wide = True
+    rewinds = True
+
     def __init__(self, graph: Graph, layout: KVLayout, spec: DecoderSpec) -> None:
         self.capacity = layout.capacity
         self.length = 0

@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from edgevlm.answer import Answer, Timing, TokenCounts
+from edgevlm.answer import Answer
 from edgevlm.bundle import Bundle
 from edgevlm.errors import ContractError
+from edgevlm.parity import BatchShape
 from edgevlm.runtime.backends.base import Backend
-from edgevlm.runtime.model.decode import Budget, Generation, generate
+from edgevlm.runtime.model.answering import Answering
+from edgevlm.runtime.model.asking import Asking
+from edgevlm.runtime.model.context import Context
 from edgevlm.runtime.model.decoder import load_decoder
 from edgevlm.runtime.model.detokenize import TextStream
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.image import load_image
-from edgevlm.runtime.model.logit_rules import LogitRules
 from edgevlm.runtime.model.messages import pictures
 from edgevlm.runtime.model.prompt import Prompt, PromptBuilder
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.rows_builder import RowsBuilder
-from edgevlm.runtime.model.sampling import Sampler, SamplingOptions
 from edgevlm.runtime.model.seq2seq import Seq2SeqDecoder
 from edgevlm.runtime.model.tokenizer import read_tokenizer
+from edgevlm.runtime.model.turn import Turn
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
 from edgevlm.tensors import Array, Float32
-
-
-@dataclass(slots=True)
-class Turn:
-    """One question on its way through the model."""
-
-    begun_ns: int = field(default_factory=time.perf_counter_ns)
-    encoded: list[Encoded] = field(default_factory=list)
-    prompt: Prompt = field(default_factory=lambda: Prompt(((),)))
-    prompt_tokens: int = 0
-    visual_tokens: int = 0
-    prepare_ms: float = 0.0
-    prefix_ms: float = 0.0
-    generation: Generation = field(default_factory=Generation)
 
 
 class Inference:
@@ -70,11 +57,11 @@ class Inference:
             prompt, bundle.read_text(template) if template else None, self._tokenizer
         )
         self._table = EmbeddingTable(bundle)
-        self._stop_ids = frozenset(prompt.stop_token_ids)
         self._image_token = prompt.image_token_id
         self._vision = VisionEncoder(bundle, backend) if "vision" in manifest.graphs else None
         self._decoder = load_decoder(bundle, backend, self._table, watch)
-        self._constant: tuple[int, ...] = ()  # tokens whose keys and values lie in the cache
+        self._answering = Answering(bundle, backend, self._decoder, self._table)
+        self._context = Context(self._decoder, self._table, self._spec.prefix_attention)
 
     @property
     def vision(self) -> VisionEncoder | None:
@@ -92,21 +79,30 @@ class Inference:
         alpha = self._manifest.image.alpha if self._manifest.image else "drop"
         return self._vision.encode(load_image(image, alpha), among)
 
-    def begin(self, turn: Turn, messages: list[Mapping[str, Any]]) -> Rows:
+    def begin(
+        self, turn: Turn, messages: list[Mapping[str, Any]], encoded: Sequence[Encoded] = ()
+    ) -> Rows:
         """Encode the pictures, build the prompt, and give the rows behind its constant part.
+
+        Args:
+            turn: a new one.
+            messages: of the conversation.
+            encoded: its pictures, where another turn has encoded them.
 
         Raises:
             ContractError: messages that do not fit.
         """
-        given = list(pictures(messages))
-        for picture in given:
-            turn.encoded.append(self.encode(picture, len(given)))
+        given = [] if encoded else list(pictures(messages))
+        turn.encoded = list(encoded) or [self.encode(p, len(given)) for p in given]
+        if not encoded:
+            turn.encode_ms = sum(e.encode_ms for e in turn.encoded)
+            turn.prepare_ms = sum(e.preprocess_ms for e in turn.encoded)
         begun = time.perf_counter_ns()
         turn.prompt = self._prompts.build(
             messages, [e.labels for e in turn.encoded], [e.expansion for e in turn.encoded]
         )
         rows = self._rows(turn.prompt, turn)
-        turn.prepare_ms = (time.perf_counter_ns() - begun) / 1e6
+        turn.prepare_ms += (time.perf_counter_ns() - begun) / 1e6
         return rows
 
     def prompt_ids(self, turn: Turn) -> list[int]:
@@ -118,11 +114,7 @@ class Inference:
         return ids
 
     def tokens(
-        self,
-        turn: Turn,
-        messages: list[Mapping[str, Any]],
-        sampling: SamplingOptions,
-        budget: Budget,
+        self, turn: Turn, messages: list[Mapping[str, Any]], asking: Asking
     ) -> Iterator[int]:
         """Yield the answer's tokens, filling ``turn`` on the way.
 
@@ -130,22 +122,52 @@ class Inference:
             ContractError: messages that do not fit, or a model closed meanwhile.
             ContextOverflow: the prompt does not fit the cache.
         """
+        self._answering.prepare(asking)
         rows = self.begin(turn, messages)
-        self._prefill_constant(turn)
-        limit = min(budget.max_tokens, self._decoder.room(len(rows)) + 1)
-        for token in generate(
-            self._decoder,
-            self._table,
-            rows,
-            self._stop_ids,
-            LogitRules.of(self._manifest, self.prompt_ids(turn), limit),
-            Sampler(sampling),
-            budget,
-            turn.generation,
-        ):
+        turn.prefix_ms = self._context.prepare(turn.prompt)
+        yield from self._decode(turn, rows, asking)
+
+    def many(
+        self, turns: list[Turn], messages: list[list[Mapping[str, Any]]], asking: list[Asking]
+    ) -> Iterator[Answer]:
+        """Answer several questions about the same pictures; ``turns`` are new, one a question.
+
+        What their prompts begin with is computed once. The first answer bears its cost, and that
+        of encoding.
+
+        Raises:
+            ContractError, ContextOverflow: as ``tokens``.
+        """
+        for options in asking:
+            self._answering.prepare(options)
+        first, rows = turns[0], []
+        for turn, own in zip(turns, messages, strict=True):
+            rows.append(self.begin(turn, own, first.encoded))
+        first.prefix_ms = self._context.prepare(first.prompt)
+        shared = 0
+        if len({self._context.constant_part(turn.prompt) for turn in turns}) == 1:
+            shared, spent = self._context.share(rows)
+            first.prefix_ms += spent
+        for turn, behind, options in zip(turns, rows, asking, strict=True):
+            if turn is not first:
+                turn.begun_ns = time.perf_counter_ns()
+            if shared:
+                self._context.back(turn.prompt, shared)
+            elif turn is not first:
+                turn.prefix_ms = self._context.prepare(turn.prompt)
+            for _ in self._decode(turn, behind.part(shared, len(behind)), options):
+                pass
+            yield self.answer(turn)
+
+    def _decode(self, turn: Turn, rows: Rows, asking: Asking) -> Iterator[int]:
+        for token in self._answering.tokens(turn, self.prompt_ids(turn), rows, asking):
             yield token
             if self._closed:
                 raise ContractError("this model was closed while it was answering")
+
+    def batch_shape(self) -> BatchShape | None:
+        """How far passes of several rows are from steps of one, measured now."""
+        return self._answering.batch_shape()
 
     def follow(self, turn: Turn, rows: Rows, tokens: Array) -> tuple[Float32, dict[str, Float32]]:
         """Logits, and the watched values, where an answer is given and not chosen.
@@ -159,7 +181,7 @@ class Inference:
             float32 ``(steps, vocab_size)``: what the model would say in place of each token, and
             the watched values ``(steps, hidden_size)`` by name.
         """
-        self._prefill_constant(turn)
+        turn.prefix_ms = self._context.prepare(turn.prompt)
         logits = [self._decoder.append(rows).copy()]
         seen = {name: [value[-1:].copy()] for name, value in self._decoder.watched.items()}
         for token in tokens[:-1].tolist():
@@ -180,7 +202,7 @@ class Inference:
             raise ContractError(
                 f"the prompt has {len(shown)} image slots for {len(turn.encoded)} images"
             )
-        constant = self._constant_part(prompt)
+        constant = self._context.constant_part(prompt)
         first = () if constant else prompt.texts[0]
         builder = RowsBuilder(self._spec, len(constant))
         builder.text(self._table.rows(first))
@@ -195,50 +217,9 @@ class Inference:
         turn.prompt_tokens = sum(map(len, prompt.texts)) + turn.visual_tokens
         return rows
 
-    def _constant_part(self, prompt: Prompt) -> tuple[int, ...]:
-        """The text before the first picture, where its keys do not depend on what follows."""
-        if not prompt.segments or self._spec.prefix_attention:
-            return ()
-        return prompt.texts[0]
-
-    def _prefill_constant(self, turn: Turn) -> None:
-        """Keep or compute the keys and values of the text before the first picture.
-
-        It is always computed as a call of its own, so that an answer does not depend on whether
-        the cache already held it.
-        """
-        constant = self._constant_part(turn.prompt)
-        if constant != self._constant or self._decoder.length < len(constant):
-            self._decoder.rewind(0)
-            self._constant = ()
-            if constant:
-                begun = time.perf_counter_ns()
-                self._decoder.append(self._table.rows(constant))
-                self._decoder.mark()
-                turn.prefix_ms = (time.perf_counter_ns() - begun) / 1e6
-            self._constant = constant
-        self._decoder.rewind(len(constant))
-
     def answer(self, turn: Turn) -> Answer:
         """What a finished turn gave, and what it cost."""
-        done = turn.generation
-        return Answer(
-            text=self._tokenizer.decode(done.token_ids, skip_special_tokens=True),
-            token_ids=tuple(done.token_ids),
-            finish_reason=done.finish_reason,
-            confidence=done.confidence,
-            timings_ms=Timing(
-                preprocess=sum(e.preprocess_ms for e in turn.encoded) + turn.prepare_ms,
-                encode=sum(e.encode_ms for e in turn.encoded),
-                prefill=turn.prefix_ms + done.prefill_ms,
-                decode=done.decode_ms,
-                total=(time.perf_counter_ns() - turn.begun_ns) / 1e6,
-            ),
-            tokens=TokenCounts(
-                visual=turn.visual_tokens, prompt=turn.prompt_tokens, output=len(done.token_ids)
-            ),
-            backend=self._backend,
-        )
+        return turn.answer(self._tokenizer, self._backend)
 
     def close(self) -> None:
         """Release graphs and cache; may be called twice."""

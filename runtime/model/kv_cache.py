@@ -15,6 +15,7 @@ from edgevlm.runtime.model.rope import RopeSlots
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.tensors import Array, Float32
 
+TILE = 16  # rows: the tiles of kernels are multiples of it
 CHUNK = 512  # rows per call at most: bounds the activations of a long prompt
 
 
@@ -38,6 +39,12 @@ def runs(count: int, logits: int) -> Iterator[tuple[int, int, int]]:
 class CachedDecoder:
     """A decoder graph whose keys and values stay in one preallocated buffer a layer.
 
+    Kernels for one row and for several round differently, in four bits by as much as the gap
+    between two tokens, and a row that is left alone behind the last full tile of a kernel counts as
+    one. So a call that would leave one gets its last row twice, and the second is forgotten: on the
+    CPU every row then comes out the same, bit for bit, whatever it was computed with. The last
+    position of the cache, which has no room for a second row, is the exception.
+
     Going back to an earlier position costs nothing: what lies behind it is overwritten. A decoder
     with short convolutions also keeps their last inputs, which are overwritten at every call: it
     goes back to its beginning and to marked positions only.
@@ -54,8 +61,11 @@ class CachedDecoder:
     ) -> None:
         self.capacity = layout.capacity
         self.length = 0
+        self.wide = not spec.prefix_attention
+        self.rewinds = layout.conv is None
         self._spec = spec
         self._watch = watch
+        self._doubled = False  # the last call had its last row twice
         pairs = {
             f"present.{i}.{part}": f"past_key_values.{i}.{part}"
             for i in layout.attention_layers
@@ -128,10 +138,19 @@ class CachedDecoder:
     @property
     def watched(self) -> dict[str, Array]:
         """The watched outputs of the last call, one row a position, by name."""
-        width = self._spec.hidden_size
-        return {name: self._state.output(name).reshape(-1, width) for name in self._watch}
+        width, ours = self._spec.hidden_size, slice(-1 if self._doubled else None)
+        return {name: self._state.output(name).reshape(-1, width)[ours] for name in self._watch}
 
     def _call(self, rows: Rows, logits: int) -> Float32:
+        room = self.length + len(rows) < self.capacity
+        self._doubled = len(rows) % TILE == 1 and room and self.wide and self.rewinds
+        if not self._doubled:
+            return self._run(rows, logits)
+        found = self._run(rows.doubled(), logits + 1)[:-1]
+        self.length -= 1
+        return found
+
+    def _run(self, rows: Rows, logits: int) -> Float32:
         begun, spec = self.length, self._spec
         self.length += len(rows)
         self._last_seqlen[0] = self.length - 1

@@ -17,10 +17,11 @@ from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import EdgeVLMError
 from edgevlm.runtime.model.check_pictures import pictures_of
 from edgevlm.runtime.model.image import load_image
-from edgevlm.runtime.model.inference import Inference, Turn
+from edgevlm.runtime.model.inference import Inference
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.messages import conversation
 from edgevlm.runtime.model.probe_encoder import write_encoder_inputs
+from edgevlm.runtime.model.turn import Turn
 
 UInt8 = NDArray[np.uint8]
 QUESTION = "What is in this picture?"

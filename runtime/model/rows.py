@@ -35,3 +35,26 @@ class Rows:
             None if self.deepstack is None else self.deepstack[:, start:stop],
             None if self.positions is None else self.positions[:, start:stop],
         )
+
+    def doubled(self) -> Rows:
+        """These rows, and the last one once more behind them."""
+        more = None if self.deepstack is None else self.deepstack[:, -1:]
+        positions = self.positions
+        return Rows(
+            np.concatenate([self.embeds, self.embeds[-1:]]),
+            None if more is None else np.concatenate([self.deepstack, more], axis=1),
+            None if positions is None else np.concatenate([positions, positions[:, -1:]], axis=1),
+        )
+
+    def before(self, embeds: Float32) -> Rows:
+        """These rows with embeddings of text behind them, float32 ``(tokens, hidden_size)``."""
+        if not len(embeds):
+            return self
+        positions, deepstack, more = self.positions, self.deepstack, len(embeds)
+        if positions is not None:
+            behind = np.tile(np.arange(more) + positions.max() + 1, (3, 1))
+            positions = np.concatenate([positions, behind], axis=1)
+        if deepstack is not None:
+            nothing = np.zeros((len(deepstack), *embeds.shape), np.float32)
+            deepstack = np.concatenate([deepstack, nothing], axis=1)
+        return Rows(np.concatenate([self.embeds, embeds]), deepstack, positions)

@@ -32,6 +32,9 @@ class Seq2SeqDecoder:
         watch: further outputs of the decoder to keep after every call.
     """
 
+    wide = False
+    rewinds = True
+
     def __init__(
         self,
         encoder: Graph,

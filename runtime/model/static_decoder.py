@@ -50,6 +50,8 @@ class StaticDecoder:
     def __init__(self, graph: Graph, layout: KVLayout, spec: DecoderSpec) -> None:
         self.capacity = layout.capacity
         self.length = 0
+        self.wide = not spec.prefix_attention
+        self.rewinds = layout.conv is None
         self._spec = spec
         self._conv = None if layout.conv is None else ConvState(layout.conv)
         names = [f"{i}.{part}" for i in layout.attention_layers for part in PARTS]

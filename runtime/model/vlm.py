@@ -9,16 +9,21 @@ from typing import Any
 from edgevlm.answer import Answer
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.abilities import require
+from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
+from edgevlm.runtime.model.asking import Asking, drafts_of
 from edgevlm.runtime.model.decode import Budget, never
-from edgevlm.runtime.model.inference import Inference, Turn
+from edgevlm.runtime.model.draft import Drafts
+from edgevlm.runtime.model.inference import Inference
 from edgevlm.runtime.model.masks import Masks
 from edgevlm.runtime.model.messages import conversation
 from edgevlm.runtime.model.missed import Missed
 from edgevlm.runtime.model.one_caller import OneCaller
 from edgevlm.runtime.model.perception import Perception
 from edgevlm.runtime.model.sampling import SamplingOptions
+from edgevlm.runtime.model.schema import read_schema
 from edgevlm.runtime.model.segmentation import Segmentation
+from edgevlm.runtime.model.turn import Turn
 from edgevlm.runtime.model.vision import Encoded
 from edgevlm.tensors import Array, Float32
 
@@ -50,10 +55,12 @@ class Vlm:
         *,
         messages: Sequence[Mapping[str, Any]] | None = None,
         system: str | None = None,
+        schema: Any = None,
         max_tokens: int = 64,
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
+        draft: Drafts | bool = True,
         deadline_ns: int | None = None,
         cancelled: Callable[[], bool] = never,
     ) -> Answer:
@@ -66,29 +73,93 @@ class Vlm:
             messages: instead of both: a conversation in the OpenAI or Hugging Face shape, see
                 ``edgevlm.runtime.model.messages.pictures``.
             system: system turn; the manifest's own when None.
+            schema: JSON Schema of an object, which the answer then is: a mapping, the path of a
+                JSON file, or a pydantic model class. See ``docs/decoding.md``.
             max_tokens: the answer's budget.
             temperature: 0 is greedy.
             top_p: nucleus, in (0, 1].
             seed: of the sampling.
+            draft: guess tokens of a greedy answer and have several confirmed at once, which never
+                changes it; a ``Drafts`` learns from one answer to the next.
             deadline_ns: monotonic time after which no further token is begun.
-            cancelled: asked between tokens.
+            cancelled: asked between tokens, and between the chunks of a long prompt.
 
         Raises:
             ContractError: a bundle without a language model, arguments that do not fit, a closed
                 model, or a second call at once.
+            SchemaError: a schema that no answer can be held to.
+            ConfigError: a schema, and llguidance is not installed.
             ImageError: a picture that cannot be taken.
             ContextOverflow: the prompt does not fit the KV cache.
             BackendError: the engine failed.
         """
         inference = self._speaking()
         turns = conversation(image, question, messages, system)
-        budget = Budget(max_tokens=max_tokens, deadline_ns=deadline_ns, cancelled=cancelled)
-        sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
+        asking = Asking(
+            sampling=SamplingOptions(temperature=temperature, top_p=top_p, seed=seed),
+            budget=Budget(max_tokens=max_tokens, deadline_ns=deadline_ns, cancelled=cancelled),
+            schema=read_schema(schema),
+            drafts=drafts_of(draft),
+        )
         with self._caller.alone():
             turn = Turn()
-            for _ in inference.tokens(turn, turns, sampling, budget):
+            for _ in inference.tokens(turn, turns, asking):
                 pass
             return inference.answer(turn)
+
+    def ask_many(
+        self,
+        image: Any,
+        questions: Sequence[str | tuple[str, Any]],
+        *,
+        system: str | None = None,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        draft: bool = True,
+    ) -> list[Answer]:
+        """Several questions about the same pictures, each as ``ask`` would answer it alone.
+
+        The pictures are encoded once, and the rows that all prompts begin with (the pictures among
+        them) go through the decoder once: every question starts from there.
+
+        Args:
+            image: as in ``ask``.
+            questions: texts, or pairs of a text and a schema as in ``ask``.
+            system: as in ``ask``, like everything that follows; ``max_tokens`` is of each answer.
+            max_tokens: of each answer.
+            temperature: 0 is greedy.
+            top_p: nucleus, in (0, 1].
+            seed: of each answer's sampling.
+            draft: as in ``ask``; nothing is learnt from one answer to the next.
+
+        Returns:
+            the answers, in the order of the questions. The first one's ``timings_ms`` bear what
+            was done once for all.
+
+        Raises:
+            ContractError, ImageError, ContextOverflow, BackendError, SchemaError, ConfigError: as
+                ``ask``; no question.
+        """
+        inference = self._speaking()
+        asked = [(q, None) if isinstance(q, str) else q for q in questions]
+        if not asked:
+            raise ContractError("ask_many needs at least one question")
+        if odd := [q for q in asked if not isinstance(q, tuple) or len(q) != 2]:
+            raise ContractError(f"a question is a text or (text, schema), got {odd[0]!r:.200}")
+        turns = [conversation(image, text, None, system) for text, _ in asked]
+        asking = [
+            Asking(
+                sampling=SamplingOptions(temperature=temperature, top_p=top_p, seed=seed),
+                budget=Budget(max_tokens=max_tokens),
+                schema=read_schema(schema),
+                drafts=drafts_of(draft),
+            )
+            for _, schema in asked
+        ]
+        with self._caller.alone():
+            return list(inference.many([Turn() for _ in asked], turns, asking))
 
     def stream(
         self,
@@ -97,10 +168,12 @@ class Vlm:
         *,
         messages: Sequence[Mapping[str, Any]] | None = None,
         system: str | None = None,
+        schema: Any = None,
         max_tokens: int = 64,
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
+        draft: Drafts | bool = True,
     ) -> Generator[str, None, Answer]:
         """The answer's text, piece by piece; arguments and errors as in ``ask``.
 
@@ -108,21 +181,24 @@ class Vlm:
         """
         inference = self._speaking()
         turns = conversation(image, question, messages, system)
-        sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
-        budget = Budget(max_tokens=max_tokens)
-        return self._pieces(inference, turns, sampling, budget)
+        asking = Asking(
+            sampling=SamplingOptions(temperature=temperature, top_p=top_p, seed=seed),
+            budget=Budget(max_tokens=max_tokens),
+            schema=read_schema(schema),
+            drafts=drafts_of(draft),
+        )
+        return self._pieces(inference, turns, asking)
 
     def _pieces(
         self,
         inference: Inference,
         turns: list[Mapping[str, Any]],
-        sampling: SamplingOptions,
-        budget: Budget,
+        asking: Asking,
     ) -> Generator[str, None, Answer]:
         with self._caller.alone():
             turn = Turn()
             text = inference.text_stream()
-            for token in inference.tokens(turn, turns, sampling, budget):
+            for token in inference.tokens(turn, turns, asking):
                 if piece := text.push(token):
                     yield piece
             if piece := text.flush():

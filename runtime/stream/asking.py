@@ -8,6 +8,8 @@ from collections.abc import Callable
 from edgevlm.answer import Answer
 from edgevlm.config import RunConfig
 from edgevlm.frame import Frame
+from edgevlm.runtime.model.draft import Drafts
+from edgevlm.runtime.model.schema import read_schema
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.clock import Clock
 from edgevlm.runtime.stream.freshness import Patience
@@ -34,6 +36,8 @@ class Asking:
         stopped: Callable[[], bool],
     ) -> None:
         self._config = config
+        self._schema = read_schema(config.generation.schema_)
+        self._drafts = Drafts() if config.generation.draft else False
         self._gate = gate
         self._newest = newest
         self._looked_at = -1
@@ -53,6 +57,8 @@ class Asking:
             frame.pixels.rgb(),
             self._config.ask,
             system=settings.system,
+            schema=self._schema,
+            draft=self._drafts,
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             top_p=settings.top_p,

@@ -45,6 +45,8 @@ temperature = 0.7
 top_p = 0.9
 seed = 3
 system = "Be brief."
+schema = "door.json"
+draft = false
 [limits]
 frames = 10
 duration_s = 1.5

@@ -56,7 +56,7 @@ class Recorder:
         self._told: Counter[DropReason] = Counter()
         self._failure: SinkError | None = None
         self._ended = False
-        settings = config.model_dump(mode="json", exclude_unset=True)
+        settings = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
         settings["source"]["uri"] = redact(config.source.uri)
         header = Header(
             edgevlm=edgevlm.__version__,

@@ -43,7 +43,7 @@ def replay_config(header: Header, changes: Mapping[str, Mapping[str, Any] | Any]
     Raises:
         ConfigError: what comes out is no configuration.
     """
-    raw = header.settings().model_dump(exclude_unset=True)
+    raw = header.settings().model_dump(exclude_unset=True, by_alias=True)
     raw.pop("limits", None)
     raw.pop("sinks", None)
     raw.get("policy", {}).pop("max_age_s", None)

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from edgevlm.bundle import open_bundle
-from edgevlm.runtime.model.inference import Inference, Turn
+from edgevlm.runtime.model.inference import Inference
 from edgevlm.runtime.model.load import load, open_backend
+from edgevlm.runtime.model.turn import Turn
 from tests.export.vlm import STEPS
 
 

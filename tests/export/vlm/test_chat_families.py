@@ -12,6 +12,8 @@ import pytest
 from edgevlm.bundle.static_cache import ONNX_STD, TRT10_COMPAT, StaticLowering
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.pipeline import Exported, export
+from edgevlm.runtime.model.draft import Drafts
+from edgevlm.runtime.model.load import load
 from tests import oracles
 from tests.export.targets import lowered
 from tests.export.vlm import conversations, tiny
@@ -72,6 +74,24 @@ def test_prompt_logits_and_greedy_tokens_are_those_of_transformers(asked: Asked,
     error = np.abs(bundle[f"{number}.logits"] - source[f"{number}.logits"]).max()
     assert error < 1e-3
     np.testing.assert_array_equal(bundle[f"{number}.tokens"], source[f"{number}.tokens"])
+
+
+def test_drafts_and_shared_prefills_change_no_answer(asked: Asked, tmp_path: Path):
+    wide, tall = (conversations.picture(tmp_path, name) for name in ("wide", "tall"))
+    with load(asked.exported.target, threads=2, spin=False) as model:
+        plain = {
+            question: model.ask([wide, tall], question, max_tokens=16, draft=False)
+            for question in ("What is it?", "What is it? And where?", "Which?")
+        }
+        drafts = Drafts()
+        for _ in range(3):
+            for question, wanted in plain.items():
+                found = model.ask([wide, tall], question, max_tokens=16, draft=drafts)
+                assert found.token_ids == wanted.token_ids
+        many = model.ask_many([wide, tall], list(plain), max_tokens=16)
+        assert [a.token_ids for a in many] == [a.token_ids for a in plain.values()]
+        assert [a.tokens.prompt for a in many] == [a.tokens.prompt for a in plain.values()]
+        assert [a.timings_ms.encode > 0 for a in many] == [True, False, False]
 
 
 def test_the_certificate_compares_every_stage_with_the_source_model(asked: Asked):

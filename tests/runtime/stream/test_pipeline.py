@@ -90,8 +90,9 @@ def test_a_limit_ends_the_run_after_that_many_frames(play):
 
 
 def test_a_backend_that_fails_once_gives_a_fault_and_the_stream_goes_on(play, scripted):
-    # Step 0 is the constant part of the prompt, 1 and 2 are the first answer.
-    calls = iter([None] * 4 + [BackendError("the engine hiccuped")] + [None] * 100)
+    # Step 0 is the constant part of the prompt, 1 and 2 are the first answer; the second frame's
+    # prefill confirms the same answer again.
+    calls = iter([None] * 3 + [BackendError("the engine hiccuped")] + [None] * 100)
 
     def hiccup() -> None:
         if (error := next(calls)) is not None:
