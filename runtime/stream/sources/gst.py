@@ -20,7 +20,8 @@ from edgevlm.runtime.stream.sources.native import Native
 
 REMEDY = (
     "GStreamer's Python bindings (module gi) are not here: apt-get install python3-gi "
-    "gir1.2-gst-plugins-base-1.0, and make the virtual environment with --system-site-packages"
+    "gir1.2-gst-plugins-base-1.0, and make the virtual environment with the system's own python3 "
+    "and --system-site-packages"
 )
 SLICE_S = 0.1  # the longest wait inside GStreamer, so that close() is noticed
 STEP_S = 1 / 30  # between pictures without stamps
