@@ -45,6 +45,11 @@ class Server:
                         connection.do_handshake()
                     self._talk(self, connection)
 
+    def forget(self):
+        """Requests so far, and connections that are closed."""
+        self.requests.clear()
+        self._open[:] = [each for each in self._open if each.fileno() >= 0]
+
     def __enter__(self):
         return self
 
