@@ -130,7 +130,7 @@ def decoder_cost(shape: DecoderShape) -> GraphCost:
             shape=(shape.vocab, shape.hidden),
             count=layers + head,
         ),
-        peak_values=Poly(constant=shape.vocab, linear=2 * shape.hidden + 3 * shape.inner),
+        fused_peak_values=Poly(constant=shape.vocab, linear=2 * shape.hidden + 3 * shape.inner),
     )
 
 
@@ -172,5 +172,5 @@ def encoder_cost(shape: EncoderShape) -> GraphCost:
             name="connector" if shape.outputs else "mlp",
             count=count,
         ),
-        peak_values=rows.times(2 * shape.hidden + shape.inner),
+        fused_peak_values=rows.times(2 * shape.hidden + shape.inner),
     )

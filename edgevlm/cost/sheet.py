@@ -78,12 +78,14 @@ class GraphCost(Strict):
         work: by class of operators.
         weights: of the graph.
         peak_values: numbers alive at once between operators, weights and cache not counted.
+        fused_peak_values: the same where attention keeps no scores.
     """
 
     unit: Unit
     work: Mapping[OpClass, Work]
     weights: Weights
     peak_values: Poly = Poly()
+    fused_peak_values: Poly = Poly()
 
     def flops(self, count: float, past: float = 0.0) -> float:
         """Of all classes together, in one call."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import onnx
@@ -20,6 +20,7 @@ FREE = frozenset({
 COPIES = frozenset({
     "Cast", "Concat", "Expand", "Gather", "GatherND", "Pad", "Slice", "Split", "Tile", "Transpose",
 })  # fmt: skip
+BETWEEN = frozenset({"Add", "Cast", "Div", "Mul", "Reshape", "Sub", "Where"})  # scores, Softmax
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "MatMulNBits"})
 
 
@@ -51,6 +52,7 @@ class Counted:
         matrices: weights of products.
         others: numbers in all other weights that a call reads whole: norms, biases.
         peak: numbers alive at once.
+        fused_peak: the same where attention keeps no scores.
     """
 
     flops: dict[OpClass, float] = field(default_factory=dict)
@@ -59,6 +61,7 @@ class Counted:
     matrices: tuple[Matrix, ...] = ()
     others: int = 0
     peak: int = 0
+    fused_peak: int = 0
 
     def add(self, kind: OpClass, flops: float, values: float) -> None:
         """One operator."""
@@ -105,6 +108,7 @@ def count(
     found.matrices = tuple(matrices.values())
     found.others = sum(size for name, size in weights.items() if name not in elsewhere)
     found.peak = _peak(model.graph, shapes, static)
+    found.fused_peak = _peak(model.graph, shapes, static, _scores(model.graph, static))
     return found
 
 
@@ -184,10 +188,29 @@ def _matrix(node: onnx.NodeProto, shapes: Shapes, static: set[str], kind: OpClas
     return Matrix(name, elements, inner, kind)
 
 
-def _peak(graph: onnx.GraphProto, shapes: Shapes, static: set[str]) -> int:
+def _scores(graph: onnx.GraphProto, static: set[str]) -> set[str]:
+    """What lies between queries times keys and the product with the values, a Softmax inside."""
+    made: dict[str, onnx.NodeProto] = {out: node for node in graph.node for out in node.output}
+    found: set[str] = set()
+    for node in graph.node:
+        if node.op_type != "Softmax":
+            continue
+        chain, value = {node.output[0]}, node.input[0]
+        while value in made and made[value].op_type in BETWEEN:
+            chain.add(value)
+            value = next((n for n in made[value].input if n not in static), "")
+        if value in made and made[value].op_type == "MatMul":
+            found |= {*chain, value}
+    return found
+
+
+def _peak(
+    graph: onnx.GraphProto, shapes: Shapes, static: set[str], fused: Collection[str] = ()
+) -> int:
     """Numbers alive at once if every value is freed behind its last use.
 
-    Values that only rename others share their memory; caches are updated in place.
+    Values that only rename others share their memory; caches are updated in place; ``fused`` ones
+    never leave a kernel.
     """
     owner: dict[str, str] = {}
     last: dict[str, int] = {}
@@ -199,11 +222,11 @@ def _peak(graph: onnx.GraphProto, shapes: Shapes, static: set[str]) -> int:
             owner[node.output[0]] = owner.get(node.input[0], node.input[0])
     size = {e.name: 0 for e in graph.input if e.name.startswith("past")}
     size |= {e.name: shapes.size(e.name) for e in graph.input if e.name not in {*size, *static}}
-    alive = sum(size.values())
-    peak = alive
+    free = {*static, *fused}
+    alive = peak = sum(size.values())
     for step, node in enumerate(graph.node):
         for name in node.output:
-            own = name and name not in static and owner.get(name, name) == name and name in shapes
+            own = name in shapes and name not in free and owner.get(name, name) == name
             size[name] = 0 if not own or name.startswith("present") else shapes.size(name)
             alive += size[name]
         peak = max(peak, alive)

@@ -146,4 +146,5 @@ def _fitted(unit: Unit, walks: list[Sample]) -> GraphCost:
         work=work,
         weights=weights(walks[0].found.matrices, walks[0].found.others, decoder=unit == "tokens"),
         peak_values=through(lambda c: float(c.peak)),
+        fused_peak_values=through(lambda c: float(c.fused_peak)),
     )

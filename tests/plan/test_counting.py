@@ -199,3 +199,16 @@ def test_an_imported_bundle_is_planned_as_it_is(tmp_path: Path):
     )
     with pytest.raises(CheckpointError, match="finished graphs"):
         source_sheet(str(tmp_path / "hf"), ExportOptions())
+
+
+def test_scores_count_for_nothing_where_attention_is_fused():
+    """Three rows of two numbers: nine scores, and as many weights."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "t"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"], axis=-1),
+        helper.make_node("MatMul", ["weights", "x"], ["y"]),
+    ]
+    found = count(graph(nodes, [3, 2], {}), {})
+    assert found.peak == 6 + 9 + 9  # x, scores and weights
+    assert found.fused_peak == 6 + 6  # x and what is made of it

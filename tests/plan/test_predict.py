@@ -281,3 +281,21 @@ def test_a_plot_is_drawn_or_the_remedy_named(tmp_path, monkeypatch):
 def test_limits_can_be_printed():
     assert json.dumps(Device.model_dump(ROUND, mode="json"))
     assert isinstance(rates(ROUND, PLAIN, "fp32"), Rates)
+
+
+def test_a_build_takes_what_was_measured_once():
+    """135 M parameters in float16, one profile, TensorRT-RTX 1.7.1: 1.33 GB at the peak."""
+    smol = DecoderShape(
+        layers=30, hidden=576, inner=1536, heads=9, kv_heads=3, head_dim=64, vocab=49152
+    )
+    sheet = CostSheet(
+        name="s", family="llama", parameters=1, decoder=decoder_cost(smol), max_context=1024
+    )
+    found = memory(sheet, None, "fp16", engine("trt"), context=1024, prompt=512, encoder_count=0)
+    assert found.build_mb == pytest.approx(1330, rel=0.05)
+
+
+def test_float32_runs_as_tf32_on_matrix_units():
+    assert (
+        rates(ROUND, PLAIN, "fp32").matmul_tflops == rates(ROUND, PLAIN, "fp16").matmul_tflops / 2
+    )

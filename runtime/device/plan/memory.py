@@ -65,12 +65,12 @@ def memory(
     table = sheet.embedding.get(precision, 0)
     cache = (context * sheet.kv_values_per_token + sheet.state_values) * engine.value_bytes
     counts = [encoder_count if g.unit in ("tiles", "patches") else prompt for g in graphs]
-    alive = max((g.peak_values.at(n) for g, n in zip(graphs, counts, strict=True)), default=0.0)
+    peaks = [g.fused_peak_values if engine.fused else g.peak_values for g in graphs]
+    alive = max((peak.at(n) for peak, n in zip(peaks, counts, strict=True)), default=0.0)
     activations = alive * engine.value_bytes
     largest = max(graphs, key=lambda g: g.weights.largest[precision])
     biggest = float(largest.weights.largest[precision])
-    # A build holds one graph at a time, its weights in float.
-    into = max(g.weights.count for g in graphs) * 2.0
+    into = max(g.weights.total[precision] for g in graphs)  # one graph at a time
     half = max(biggest, 2.0 * math.prod(largest.weights.shape))  # tactics compute in float16
     build = engine.build_factor * into + engine.build_base_mb * 1e6 if engine.build_factor else 0.0
     return Memory(

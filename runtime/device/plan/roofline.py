@@ -50,11 +50,13 @@ def rates(device: Device, engine: Engine, precision: Precision, speedup: float =
     Args:
         device: from the table, or measured.
         engine: that runs there.
-        precision: of the weights; GPUs compute in float16 but for fp32, CPUs as measured.
+        precision: of the weights; GPUs compute in float16, or in TF32 for fp32, CPUs as measured.
         speedup: of matrix units over float16, where activations are 8-bit or 4-bit too.
     """
     tensor = device.tensor_tflops
-    peak = device.vector_tflops if tensor is None or precision == "fp32" else tensor * speedup
+    peak = device.vector_tflops
+    if tensor is not None:  # float32 runs as TF32 there, at half the rate of float16
+        peak = tensor / 2 if precision == "fp32" else tensor * speedup
     matmul = device.measured_tflops.get(precision, peak * engine.matmul)
     product = device.measured_tflops.get("fp32", peak)  # attention stays float
     weights = device.measured_gb_s.get(precision, device.bandwidth_gb_s * engine.bandwidth)
