@@ -113,6 +113,7 @@ def test_engines_are_in_the_bundle_under_its_old_name(on: Build, bundle: Path, t
         find_engine(opened, "trt", "decoder", upgraded)
 
 
+@pytest.mark.usefixtures("one_process")
 def test_engines_are_replaced_only_when_told_and_timings_outlive_them(on: Build, bundle: Path):
     on("JETPACK_7")
     (timings,) = (bundle.parent / "cache" / "timing").iterdir()
@@ -131,6 +132,7 @@ def test_engines_are_replaced_only_when_told_and_timings_outlive_them(on: Build,
     open_bundle(bundle, "always")
 
 
+@pytest.mark.usefixtures("one_process")
 def test_targets_do_not_touch_each_other(on: Build, bundle: Path):
     first = on("JETPACK_7").manifest.engines["trt"]
     rtx = dataclasses.replace(
@@ -164,6 +166,7 @@ def test_a_failure_crosses_the_process_and_the_bundle_stays_as_it_was(
     assert not built_here()
 
 
+@pytest.mark.usefixtures("one_process")
 def test_engines_that_are_not_the_graphs_are_refused(bundle: Path):
     def lie(*arguments: Any) -> Any:
         graphs = lower(*arguments)
@@ -177,6 +180,7 @@ def test_engines_that_are_not_the_graphs_are_refused(bundle: Path):
         build(bundle, target, BuildOptions(device=ORIN, measure=False), lower=lie)
 
 
+@pytest.mark.usefixtures("one_process")
 def test_a_graph_without_a_lowering_is_named(bundle: Path):
     target = dataclasses.replace(
         parse_target("trt"), module="tests.export.engines.doubles:JETPACK_7"
@@ -185,6 +189,7 @@ def test_a_graph_without_a_lowering_is_named(bundle: Path):
         build(bundle, target, BuildOptions(device=ORIN, measure=False), lower=lambda *_: {})
 
 
+@pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whenever_a_build_is_stopped_the_bundle_still_opens(
     on: Build, bundle: Path, number: signal.Signals
@@ -271,6 +276,7 @@ def test_a_machine_without_tensorrt_is_told_where_it_comes_from(bundle: Path):
         build(bundle, target, lower=lower)
 
 
+@pytest.mark.usefixtures("one_process")
 def test_a_machine_without_a_driver_cannot_build_for_itself(bundle: Path):
     if Path("/dev/nvidia0").exists():
         pytest.skip("there is a device here")
@@ -309,6 +315,7 @@ def test_old_libraries_get_old_operators(library: Any, version: str, lowering: s
     assert lowering_for(platform) == lowering
 
 
+@pytest.mark.usefixtures("one_process")
 def test_the_disk_is_full_and_nothing_remains(on: Build, bundle: Path, monkeypatch: Any):
     before = content(bundle)
 

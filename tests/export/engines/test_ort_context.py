@@ -91,6 +91,7 @@ def test_the_onnx_runtime_of_this_machine_says_what_it_lacks(rows: TargetGraph, 
         compile_graph(job(rows, tmp_path, "ORT", module="onnxruntime"))
 
 
+@pytest.mark.usefixtures("one_process")
 def test_context_models_go_into_the_bundle(
     tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
