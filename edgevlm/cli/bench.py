@@ -16,6 +16,9 @@ def command(
     ] = None,
     backend: Annotated[str, typer.Option(help="see: edgevlm list backends")] = "ort-cpu",
     threads: Annotated[int, typer.Option(min=0, help="0: physical cores")] = 0,
+    trust_engines: Annotated[
+        bool, typer.Option("--trust-engines", help="load engines that this device did not make")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> None:
     """Print load, latency, speed and memory of BUNDLE; with --against, ratios to peers."""
@@ -25,7 +28,7 @@ def command(
     peers = _known(against or [])
     weights = _weights(bundle) if peers else None
     with progress("bench") as report:
-        figures = bench(bundle, backend, threads, report)
+        figures = bench(bundle, backend, threads, report, trust_engines=trust_engines)
     compared: dict[str, Any] = {}
     if weights is not None:
         from edgevlm.runtime.device.bench import cores

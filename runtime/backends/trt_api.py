@@ -156,7 +156,9 @@ def give_scratch(context: Any, address: int, nbytes: int) -> None:
 
 
 def profile_for(engine: Any, shapes: dict[str, tuple[int, ...]]) -> int | None:
-    """The narrowest profile that takes these input shapes; None if there is none."""
+    """The narrowest profile that takes these shapes of free inputs; None if there is none."""
+    if not shapes:
+        return 0
     best: tuple[int, int] | None = None
     for profile in range(engine.num_optimization_profiles):
         width = 0

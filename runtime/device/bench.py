@@ -17,8 +17,10 @@ import numpy as np
 
 import edgevlm
 from edgevlm.bundle import Bundle, open_bundle
-from edgevlm.errors import BackendError
+from edgevlm.errors import BackendError, BackendUnavailable
 from edgevlm.frame import Frame
+from edgevlm.runtime.backends.cuda.api import CudaApi
+from edgevlm.runtime.backends.cuda.open import open_cuda
 from edgevlm.runtime.device.memory import watch
 from edgevlm.runtime.device.timed import TimedBackend
 from edgevlm.runtime.model.decoder import load_decoder
@@ -40,6 +42,8 @@ def bench(
     backend: str = "ort-cpu",
     threads: int = 0,
     report: Report = lambda _done, _total, _what: None,
+    *,
+    trust_engines: bool = False,
 ) -> dict[str, Any]:
     """Our own figures.
 
@@ -52,6 +56,7 @@ def bench(
         backend: registry name.
         threads: 0 takes the physical cores.
         report: called after every part.
+        trust_engines: load engines that this device did not make.
 
     Returns:
         figures by name, units in the names.
@@ -60,7 +65,9 @@ def bench(
         BackendError: a child process failed.
     """
     bundle = open_bundle(path)
-    engine = TimedBackend(open_backend(backend, threads))
+    engine = TimedBackend(open_backend(backend, threads, trust_engines=trust_engines))
+    gpu = None if backend == "ort-cpu" else _gpu()
+    free = gpu.memory_info()[0] if gpu else 0
     begun = time.perf_counter()
     figures: dict[str, Any] = {
         "device": platform.processor() or platform.machine(),
@@ -82,15 +89,27 @@ def bench(
         figures["load_s"] = round(time.perf_counter() - begun, 3)
         report(1, 5, "loaded")
         figures |= _answers(model, engine)
+        if gpu:
+            figures["device"] = gpu.facts().name
+            figures["device_mb"] = round((free - gpu.memory_info()[0]) / 2**20, 1)
     report(2, 5, "answers")
     figures |= _decoder(bundle, engine)
     report(3, 5, "decoder")
-    figures |= _cold(path, backend, threads, "vision" in bundle.manifest.graphs)
+    options = ["--backend", backend, "--threads", str(threads)]
+    options += ["--trust-engines"] if trust_engines else []
+    figures |= _cold(path, options, "vision" in bundle.manifest.graphs)
     report(4, 5, "cold start")
     if "vision" in bundle.manifest.graphs:
-        figures |= _clip(path, backend, threads)
+        figures |= _clip(path, options)
     report(5, 5, "clip")
     return figures
+
+
+def _gpu() -> CudaApi | None:
+    try:
+        return open_cuda()
+    except BackendUnavailable:  # the backend works without one of our bindings
+        return None
 
 
 def _frames() -> list[Any]:
@@ -124,8 +143,9 @@ def _answers(model: Vlm, engine: TimedBackend) -> dict[str, Any]:
 
 
 def _decoder(bundle: Bundle, engine: TimedBackend) -> dict[str, Any]:
-    table = EmbeddingTable(bundle)
-    decoder = load_decoder(bundle, engine, table)
+    view = engine.select(bundle)
+    table = EmbeddingTable(view)
+    decoder = load_decoder(view, engine, table)
     count = min(256, decoder.capacity - 1)
     rows = table.rows([i * 7919 % len(table) for i in range(count)])
     seconds = []
@@ -138,7 +158,7 @@ def _decoder(bundle: Bundle, engine: TimedBackend) -> dict[str, Any]:
     return {"prefill_ms_per_100_tokens": round(1e5 * statistics.median(seconds[1:]) / count, 1)}
 
 
-def _cold(path: Path, backend: str, threads: int, vision: bool) -> dict[str, Any]:
+def _cold(path: Path, options: list[str], vision: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         words = [TEXT_QUESTION]
         if vision:
@@ -147,8 +167,7 @@ def _cold(path: Path, backend: str, threads: int, vision: bool) -> dict[str, Any
             picture = Path(folder) / "frame.png"
             Image.fromarray(_frames()[0]).save(picture)
             words = [str(picture), QUESTION]
-        command = [sys.executable, "-m", "edgevlm", "ask", str(path), *words]
-        command += ["--backend", backend, "--threads", str(threads)]
+        command = [sys.executable, "-m", "edgevlm", "ask", str(path), *words, *options]
         seconds = []
         for _ in range(COLD_RUNS):
             begun = time.perf_counter()
@@ -159,9 +178,9 @@ def _cold(path: Path, backend: str, threads: int, vision: bool) -> dict[str, Any
     return {"first_answer_cold_s": round(statistics.median(seconds), 2)}
 
 
-def _clip(path: Path, backend: str, threads: int) -> dict[str, Any]:
+def _clip(path: Path, options: list[str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "edgevlm", "run", "--bundle", str(path), "--source", CLIP]
-    command += ["--ask", QUESTION, "--backend", backend, "--threads", str(threads)]
+    command += ["--ask", QUESTION, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BackendError(f"edgevlm run failed: {done.stderr.strip()[-200:]}")
