@@ -69,6 +69,7 @@ def test_an_unknown_verb_exits_2_in_a_real_process(edgevlm: Run):
     assert "No such command 'nonsense'" in done.stderr
 
 
+CLIP = Path(__file__).parents[2] / "configs" / "assets" / "sample.mp4"
 STREAM = ["run", "--bundle", "b", "--ask", "q", "--source"]
 VERBS = [
     "export", "build", "inspect", "verify", "ask", "run", "events", "replay", "bench", "plan",
@@ -336,7 +337,7 @@ def test_a_failure_is_one_line_on_stderr_and_exit_1(
         ([*STREAM, "0", "--seed", "-1"], "generation.seed"),
         ([*STREAM, "gopher://x"], "unknown source scheme"),
         ([*STREAM, "synthetic:?speed=1"], "'speed'"),
-        ([*STREAM, "synthetic:?live=1", "--mode", "every"], "--mode freshest"),
+        ([*STREAM, str(CLIP), "--mode", "freshest"], "add --realtime"),
         (["ask", "{tiny}", "Hi", "--backend", "ort-cup"], "did you mean 'ort-cpu'?"),
     ],
 )  # fmt: skip
