@@ -17,8 +17,6 @@ def command(
     if kind == "devices":
         _devices(as_json)
         return
-    from rich.markup import escape
-
     from edgevlm import registry
     from edgevlm.cli.console import table, to_stdout, write_json
 
@@ -38,9 +36,7 @@ def command(
     if as_json:
         write_json(found)
         return
-    # escape: rich would take the extra in "pip install 'edgevlm[cuda]'" for a style
-    rows = [[escape(value) for value in row.values()] for row in found]
-    to_stdout().print(table(columns, rows))
+    to_stdout().print(table(columns, [list(row.values()) for row in found]))
 
 
 def _here(backend: str) -> str:

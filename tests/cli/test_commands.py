@@ -257,7 +257,7 @@ def test_list_runs_as_a_command(edgevlm: Run):
     assert all(len(reason) > 20 or reason == "yes" for reason in here.values())
     shown = edgevlm("list", "backends").stdout
     if "edgevlm[ort-trt-rtx]" in here["ort-trt-rtx"]:
-        assert "edgevlm[ort-trt-rtx]" in "".join(shown.split())
+        assert "'edgevlm[ort-trt-rtx]'" in shown
 
 
 def test_ask_says_on_stderr_that_the_fallback_answers(nano: Bundle, edgevlm: Run):
