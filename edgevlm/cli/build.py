@@ -54,8 +54,8 @@ def command(
     console = to_stderr()
     console.print(_table(target, done))
     made = done.manifest.engines[target]
-    if made.lowered is not None:
-        console.print(lowered_table(target, made.lowered, done.manifest.precision))
+    if (lowered := lowered_table(target, made, done.manifest.precision)) is not None:
+        console.print(lowered)
     elif measure:
         console.print("what the lowering costs is not measured: no kernels for it here")
     for graph, entry in made.graphs.items():

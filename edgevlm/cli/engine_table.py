@@ -11,7 +11,7 @@ from edgevlm.bundle.engines import EngineEntry, TargetEngines
 from edgevlm.bundle.provenance import FileEntry
 from edgevlm.cli.console import table
 from edgevlm.cli.parity_table import parity_table
-from edgevlm.parity import BackendParity, Certificate
+from edgevlm.parity import Certificate
 
 REFERENCE = "the source model, before anything is compiled"
 COLUMNS = ("graph", "engine", "MB", "precision", "lowering", "shapes", "trusted here")
@@ -41,9 +41,20 @@ def engine_table(target: str, made: TargetEngines, files: Mapping[str, FileEntry
     return table(COLUMNS, rows, title)
 
 
-def lowered_table(target: str, lowered: BackendParity, precision: str) -> Table:
-    """The graphs that a target's engines were compiled from, against the source model."""
-    named = lowered.model_copy(update={"backend": f"{target} graphs, {lowered.backend}"})
+def lowered_table(target: str, made: TargetEngines, stored: str) -> Table | None:
+    """The graphs that a target's engines were compiled from, against the source model.
+
+    Args:
+        target: as given to ``edgevlm build --target``.
+        made: its engines.
+        stored: precision of the bundle.
+    """
+    if made.lowered is None:
+        return None
+    named = made.lowered.model_copy(update={"backend": f"{target} graphs, {made.lowered.backend}"})
+    decoder = made.graphs.get("decoder")
+    given = decoder.key.precision if decoder is not None else stored
+    precision = stored if given == stored else f"{stored} as {given}"
     return parity_table(Certificate(reference=REFERENCE, precision=precision, backends=(named,)))
 
 

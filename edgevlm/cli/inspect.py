@@ -83,8 +83,8 @@ def _print(opened: Any, certificate: Any) -> None:
         console.print(table(("", "name", "dtype", "shape", "meaning"), rows, title))
     for target, made in manifest.engines.items():
         console.print(engine_table(target, made, manifest.files))
-        if made.lowered is not None:
-            console.print(lowered_table(target, made.lowered, manifest.precision))
+        if (lowered := lowered_table(target, made, manifest.precision)) is not None:
+            console.print(lowered)
     if certificate is not None:
         console.print(parity_table(certificate, repairs(manifest)))
     if manifest.parity is not None and manifest.parity.degraded:

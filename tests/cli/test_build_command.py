@@ -32,6 +32,7 @@ def test_engines_go_into_the_bundle_and_inspect_shows_them(
     assert found["parity"] == {**found["parity"], "status": "compiled, not run", "logits": None}
     shown = edgevlm("inspect", copied).stdout
     assert shown.count("before anything is compiled") == 1
+    assert "fp32 as" not in shown
     assert "engines for trt-rtx:sm89: tensorrt-rtx" in edgevlm("inspect", copied).stdout
     again = edgevlm("build", copied, "--target", "trt-rtx:sm89")
     assert again.returncode == 1
