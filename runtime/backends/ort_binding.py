@@ -18,6 +18,7 @@ Signature = tuple[tuple[str, Shape | bytes], ...]
 # ``seqlens_k``, which lies on the device, it is an upper bound: a captured step gets the capacity.
 # Source: onnxruntime-genai, src/models/position_inputs.cpp, whose mask then has the full length.
 UPPER_BOUND = "total_sequence_length"
+KEYS_AND_VALUES = "past_key_values."
 NO_GRAPH = "-1"  # gpu_graph_id of a run that is neither captured nor replayed
 
 
@@ -26,7 +27,9 @@ class OrtStateful:
 
     A call whose shapes equal the last one's (a decode step) only copies its small inputs and
     runs; nothing is bound or allocated. With CUDA graphs such a call gets buffers of its own,
-    which keep their addresses: ONNX Runtime captures the first and replays the others.
+    which keep their addresses: ONNX Runtime captures the first and replays the others. To capture
+    it runs a call more than once, so every state must be one that a second run leaves as the first
+    did: keys and values are, others only where they lie apart from their output.
 
     Args:
         session: an ``InferenceSession``.
@@ -62,8 +65,13 @@ class OrtStateful:
             if len(shape) != len(spec.shape):
                 raise ContractError(f"state {source!r} has free dimensions: {spec.shape}")
             self._state[source] = self._state[output] = place.slot(shape, spec.dtype, host=False)
+            if place.apart and not source.startswith(KEYS_AND_VALUES):
+                self._state[output] = place.slot(shape, spec.dtype, host=False)
         self._capacity = max(
             (s.shape[-2] for s in self._state.values() if len(s.shape) > 1), default=0
+        )
+        self._captures = place.captures and (
+            place.apart or all(s.startswith(KEYS_AND_VALUES) for s in state.values())
         )
         self._loose = self._bound(NO_GRAPH)
         self._steps: dict[Signature, _Bound] = {}
@@ -100,9 +108,12 @@ class OrtStateful:
             self._session.run_with_iobinding(bound.binding, bound.options)
         except Exception as exc:
             raise BackendError(f"ONNX Runtime failed: {exc}") from exc
+        for output, source in self._pairs.items():
+            if self._state[output] is not self._state[source]:
+                self._state[source].write(self._state[output].read())
 
     def _for(self, feeds: Mapping[str, Array], shapes: Mapping[str, Shape]) -> _Bound:
-        if not self._place.captures:
+        if not self._captures:
             return self._loose
         frozen = (  # a graph keeps what it read from host memory
             (n, v.shape if n not in self._on_host or n == UPPER_BOUND else v.tobytes())

@@ -79,6 +79,8 @@ class Place:
         shared: its memory is the host's, and numpy arrays are bound as they are.
         memory: of a plug-in provider's device, in place of ``device``.
         captures: CUDA graphs are on: every run says which one it is.
+        apart: the provider compiles graphs whole and may read a state late: only keys and values
+            are updated in place, other states are copied back after the call.
         cuda: copies rows on the device; None: they go by the host.
     """
 
@@ -88,6 +90,7 @@ class Place:
     shared: bool = False
     memory: Any = None
     captures: bool = False
+    apart: bool = False
     cuda: Device | None = None
 
     def where(self) -> dict[str, Any]:

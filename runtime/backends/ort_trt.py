@@ -47,7 +47,7 @@ class OrtTrtBackend(OrtBackend):
         )
         provider = Provider(
             name=TENSORRT,
-            place=Place(ort=ort, device="cuda", cuda=row_copies()),
+            place=Place(ort=ort, device="cuda", apart=True, cuda=row_copies()),
             options={"device_id": "0", "trt_fp16_enable": "1"},  # the engine's own types decide
             graph_option="trt_cuda_graph_enable",
         )

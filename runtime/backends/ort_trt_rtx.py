@@ -35,7 +35,7 @@ class OrtTrtRtxBackend(OrtBackend):
         memory = device.memory_info(ort.OrtDeviceMemoryType.DEFAULT)
         provider = Provider(
             name=device.ep_name,
-            place=Place(ort=ort, device="gpu", memory=memory),
+            place=Place(ort=ort, device="gpu", apart=True, memory=memory),
             graph_option="enable_cuda_graph",
             devices=(device,),
         )

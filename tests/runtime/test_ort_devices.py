@@ -26,9 +26,9 @@ from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.vlm import Vlm
 
 
-def device_backend(name: str = CPU, *, captures: bool = False) -> OrtBackend:
+def device_backend(name: str = CPU, *, captures: bool = False, apart: bool = False) -> OrtBackend:
     """The code of ``ort-cuda``, its buffers on the CPU: copied in and out, never shared."""
-    place = Place(ort=onnxruntime, device="cpu", captures=captures)
+    place = Place(ort=onnxruntime, device="cpu", captures=captures, apart=apart)
     return OrtBackend(
         "device",
         onnxruntime,
@@ -64,11 +64,13 @@ def counter(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("captures", [False, True])
 def test_state_and_kept_inputs_stay_on_the_device_whatever_the_shapes(
-    counter: Path, captures: bool
+    counter: Path, captures: bool, apart: bool
 ):
-    state = device_backend(captures=captures).load(counter).bind({"after": "before"})
+    backend = device_backend(captures=captures, apart=apart)
+    state = backend.load(counter).bind({"after": "before"})
     bias = np.full(4, 0.5, np.float32)
     total = 0
     for turn, rows in enumerate((3, 1, 1, 1, 2, 1, 1, 5, 5, 1)):  # 1: repeated, so captured
@@ -77,6 +79,8 @@ def test_state_and_kept_inputs_stay_on_the_device_whatever_the_shapes(
         total += rows
         np.testing.assert_array_equal(state.output("y"), np.full(4, 2 * total + 0.5))
         np.testing.assert_array_equal(state.output("after"), np.full(4, total))
+    # A capture runs a call twice: this state would be counted twice, unless it lies apart.
+    assert bool(state._steps) == (captures and apart)
     state.run({"x": np.ones((1, 4), np.float32), "before": np.zeros(4, np.float32)}, {"y": (4,)})
     np.testing.assert_array_equal(state.output("after"), np.ones(4))
     state.close()
@@ -139,9 +143,10 @@ def test_what_a_graph_would_freeze_is_a_bound_or_a_graph_of_its_own(tiny: Bundle
     for start, stop, logits in plan:
         found = decoder.append(rows[start:stop], logits)
         np.testing.assert_allclose(found, plain.append(rows[start:stop], logits), atol=1e-4)
-    (step,) = state._steps.values()  # two rows with one logit and with two are different calls
-    assert step.slots["total_sequence_length"].read() == 700
-    assert step.slots["num_logits"].read() == [1]
+    assert state._steps
+    for signature, step in state._steps.items():  # each for one number of logits
+        assert step.slots["total_sequence_length"].read() == 700
+        assert dict(signature)["num_logits"] == step.slots["num_logits"].read().tobytes()
 
 
 def test_nano_answers_the_same_from_device_buffers(nano: Bundle):
