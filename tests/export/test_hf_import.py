@@ -112,7 +112,7 @@ def test_an_import_without_its_source_says_that_nothing_was_compared(imported: B
     assert manifest.parity.degraded == (BLIND,)
     stored = json.loads(imported.read_text("parity.json"))
     assert stored["reference"].startswith("nothing")
-    assert [b["status"] for b in stored["backends"]] == ["not compared"]
+    assert stored["backends"][0]["status"] == "not compared"
 
 
 def test_with_its_source_an_import_is_certified(tmp_path: Path):
@@ -123,7 +123,7 @@ def test_with_its_source_an_import_is_certified(tmp_path: Path):
     assert done.manifest is not None
     assert done.manifest.parity is not None
     assert done.manifest.parity.passed
-    (found,) = done.certificate.backends
+    found = done.certificate.backends[0]
     assert found.greedy is not None
     assert found.greedy.agreed == 32
     with pytest.raises(ConfigError, match="weights of its own"):

@@ -31,7 +31,7 @@ def test_a_bundle_keeps_the_gates_of_its_precision(
     checkpoint: Path, tmp_path: Path, precision: str, capfd: pytest.CaptureFixture[str]
 ):
     done = export(str(checkpoint), tmp_path / "bundle", ExportOptions(precision=precision))
-    (found,) = done.certificate.backends
+    found = done.certificate.backends[0]
     tower = "int8" if precision == "int4" else precision
     for stage in found.stages:
         if stage.stage.startswith("vision."):
