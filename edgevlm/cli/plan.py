@@ -66,6 +66,7 @@ def command(
     wanted = Target(fps=fps, memory_mb=memory_mb, reading=reading)
     searching = fps is not None or memory_mb is not None or output is not None
     known = _known(device)
+    _need_onnx()
     sheet = _sheet(target, image_size, tokens, searching)
     found = known or _this(threads)
     if searching:
@@ -96,6 +97,18 @@ def _known(name: str) -> Device | None:
     from edgevlm.runtime.device.plan.devices import THIS, find
 
     return None if name == THIS else find(name)
+
+
+def _need_onnx() -> None:
+    from edgevlm.errors import BackendUnavailable
+
+    try:
+        import onnx  # noqa: F401 - asked for before work starts
+    except ImportError as exc:
+        raise BackendUnavailable(
+            "plan counts graphs with onnx: pip install 'edgevlm[nano]' or 'edgevlm[export]', or "
+            "plan on the machine that exports"
+        ) from exc
 
 
 def _sheet(target: str, image_size: int | None, tokens: int | None, further: bool) -> CostSheet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,12 @@ def test_devices_are_listed_with_their_sources(capfd: pytest.CaptureFixture[str]
     code, out, _ = run(capfd, "list", "devices")
     assert "raspberry-pi-5" in out
     assert "this machine" in out
+
+
+def test_without_onnx_the_remedy_is_named(
+    tiny: Bundle, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    code, out, err = run(capfd, "plan", tiny.root, "--device", "agx-thor")
+    assert (code, out) == (1, "")
+    assert "pip install 'edgevlm[nano]'" in err
