@@ -11,6 +11,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from docs.widths import even_widths
 from edgevlm.bundle import Bundle
 from edgevlm.cli.app import run_command
 from edgevlm.errors import ParityError
@@ -23,6 +24,7 @@ from edgevlm.export.repair.comparison import Layer
 from edgevlm.parity import GATE_COSINE
 from tests.export import tiny
 from tests.export.encoders import tiny as encoders
+from tests.export.encoders import tiny_sam_clip
 from tests.export.tiny import Checkpoint, bundle_logits, contents, export_to, refused, torch_logits
 
 pytestmark = pytest.mark.timeout(120)
@@ -216,6 +218,20 @@ def test_layers_of_an_encoder_are_kept_too(tower: encoders.Tiny, tmp_path: Path)
     assert stored.values.dtype == "float16"
     found = bundle.read_json("parity.json")["backends"][0]
     assert all(s["cosine"] >= GATE_COSINE["int8"] for s in found["stages"] if s["gate_cosine"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_layers_of_a_mask_head_and_of_the_encoder_before_it_are_kept(tmp_path: Path):
+    with even_widths():
+        tiny_sam_clip.sam_clip(tmp_path / "checkpoint")
+    error = refused(tmp_path / "checkpoint", tmp_path, precision="int8", repair_budget=0)
+    assert "mask.scores" in str(error)
+    bundle = export_to(tmp_path / "checkpoint", tmp_path / "bundle", precision="int8")
+    assert bundle.manifest.parity.passed
+    for graph in ("vision", "heads/mask"):
+        assert bundle.manifest.graphs[graph].notes[0].startswith("repaired: ")
+    assert bundle.manifest.graphs["text"].notes == ()
 
 
 # Half precision.

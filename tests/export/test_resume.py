@@ -139,13 +139,11 @@ def test_a_missed_gate_can_be_accepted_without_doing_the_work_again(
         if "down_proj" in name or "o_proj" in name:
             value[:, ::16] = 40
     checkpoint.model.save_pretrained(checkpoint.folder, state_dict=state)
+    chosen = {"precision": "int4", "calibrate": False, "repair_budget": 0}
     with pytest.raises(ParityError):
-        told(checkpoint.folder, tmp_path / "bundle", precision="int4", calibrate=False)
+        told(checkpoint.folder, tmp_path / "bundle", **chosen)
     assert finished(cache) == {"part-0", "probe"}
-    again = told(
-        checkpoint.folder, tmp_path / "bundle",
-        precision="int4", calibrate=False, allow_drift=True,
-    )  # fmt: skip
+    again = told(checkpoint.folder, tmp_path / "bundle", allow_drift=True, **chosen)
     assert sum(REUSED in what for what in again) == 2
     assert open_bundle(tmp_path / "bundle").manifest.parity.degraded
 
