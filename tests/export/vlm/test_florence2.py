@@ -302,3 +302,14 @@ def test_a_smaller_context_makes_a_smaller_cache(root: Path, tmp_path: Path):
     Image.new("RGB", (5, 5)).save(tmp_path / "a.png")
     with load(tmp_path / "bundle", threads=2, spin=False) as model:
         assert len(model.ask(tmp_path / "a.png", "<OD>", max_tokens=99).token_ids) == 40
+
+
+def test_a_schema_is_refused_and_drafts_are_not_made(root: Path, tmp_path: Path):
+    Image.new("RGB", (5, 5)).save(tmp_path / "a.png")
+    with load(root / "bundle", threads=2, spin=False) as model:
+        with pytest.raises(ContractError, match="an encoder-decoder takes no schema"):
+            model.ask(tmp_path / "a.png", "<OD>", schema={"type": "object"})
+        alone = [model.ask(tmp_path / "a.png", t, max_tokens=9) for t in ("<OD>", "<CAPTION>")]
+        assert [a.tokens.drafted for a in alone] == [0, 0]
+        many = model.ask_many(tmp_path / "a.png", ["<OD>", "<CAPTION>"], max_tokens=9)
+        assert [a.token_ids for a in many] == [a.token_ids for a in alone]

@@ -53,6 +53,7 @@ def test_drafts_change_no_text_of_a_stream_and_are_counted(nano: Bundle):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("precision", ["fp32", "int4"])
 def test_two_hundred_frames_say_the_same_with_drafts_and_without(
     request: pytest.FixtureRequest, precision: str
