@@ -161,6 +161,12 @@ class TargetEngines(Strict):
     lowered: BackendParity | None = None
     graphs: dict[str, EngineEntry] = Field(min_length=1)
 
+    @property
+    def misses(self) -> tuple[str, ...]:
+        """The gates that the engines miss, or the graphs that they were compiled from."""
+        lowered = () if self.lowered is None else self.lowered.misses
+        return lowered + tuple(name for name in self.parity.misses if name not in lowered)
+
 
 def check_places(engines: dict[str, TargetEngines]) -> set[str]:
     """The files that engines lie in.

@@ -9,6 +9,7 @@ from edgevlm.bundle import Bundle
 from edgevlm.bundle.build_record import find_engine
 from edgevlm.bundle.cache import cache_folder
 from edgevlm.bundle.engines import Platform
+from edgevlm.bundle.provenance import ParitySummary
 
 _CACHE = "past_key_values."
 _GATED_AS = {"bf16": "int8"}  # eight bits of mantissa either way
@@ -45,7 +46,11 @@ def engine_view(bundle: Bundle, target: str, here: Platform, *, trust: bool) -> 
         for tensor in engine.inputs:
             if kv is not None and tensor.name.startswith(_CACHE):
                 kv = kv.model_copy(update={"dtype": tensor.dtype})
-    return Bundle(bundle.root, manifest.model_copy(update={"graphs": graphs, "kv": kv}))
+    degraded = manifest.parity.degraded if manifest.parity else ("not compared",)
+    degraded += tuple(f"engines for {target}: {name}" for name in manifest.engines[target].misses)
+    parity = ParitySummary(passed=not degraded, degraded=degraded)
+    seen = manifest.model_copy(update={"graphs": graphs, "kv": kv, "parity": parity})
+    return Bundle(bundle.root, seen)
 
 
 def local_cache(backend: str, bundle: Bundle, *facts: str) -> Path:

@@ -44,6 +44,7 @@ class Vlm:
         self._caller = OneCaller()
         speaks = "decoder" in bundle.manifest.graphs
         graphs = backend.select(bundle)
+        self.parity = graphs.manifest.parity
         self._inference = Inference(graphs, backend) if speaks else None
         shared = self._inference.vision if self._inference else None
         self._perception = Perception(graphs, backend, shared)

@@ -44,7 +44,7 @@ class _Standing:
 
 def degraded_by(model: Vlm) -> tuple[str, ...]:
     """What every event of a model says: missed parity gates, and a backend that is missed."""
-    parity, missed = model.bundle.manifest.parity, model.missed
+    parity, missed = model.parity, model.missed
     gates = tuple(f"parity: {d}" for d in parity.degraded) if parity else ("parity",)
     return gates + ((f"fallback: {missed.backend}: {missed.reason}",) if missed else ())
 

@@ -24,6 +24,7 @@ def add_engines(
     record: bool = True,
     lowered: Mapping[str, Any] | None = None,
     rows: int = 512,
+    cost: BackendParity | None = None,
 ) -> Bundle:
     """Put an engine of every graph into a bundle folder, and read it again.
 
@@ -35,6 +36,7 @@ def add_engines(
         record: note them as made on this device.
         lowered: graphs of ``relower`` by name; the bundle's own ONNX files when None.
         rows: the largest call of the decoder.
+        cost: what is known of the graphs that the engines were compiled from.
     """
     manifest = read_manifest(root)
     folder = root / "engines" / target.replace(":", "-")
@@ -86,6 +88,7 @@ def add_engines(
     engines = TargetEngines(
         built="here",
         parity=BackendParity(backend=target.partition(":")[0], status="compiled, not run"),
+        lowered=cost,
         graphs=made,
     )
     changed = manifest.model_copy(

@@ -25,6 +25,7 @@ from edgevlm.errors import (
 from edgevlm.export.engines.build import BuildOptions, build
 from edgevlm.export.engines.target import parse_target
 from edgevlm.export.targets.relower import relower
+from edgevlm.parity import BackendParity, LogitParity
 from edgevlm.runtime.backends.base import EngineOptions
 from edgevlm.runtime.backends.cuda.host import HostApi
 from edgevlm.runtime.backends.cuda.memory import Device
@@ -419,3 +420,19 @@ def test_a_backend_names_its_target():
     made = TrtRtxBackend.__new__(TrtRtxBackend)
     EngineBackend.__init__(made, "trt-rtx", None, Device(HostApi()), rtx, EngineOptions())
     assert made.target == "trt-rtx:sm89"
+
+
+def test_a_gate_that_the_lowering_missed_degrades_every_answer_of_the_engines(
+    folder: Path, tiny: Bundle
+):
+    logits = LogitParity(positions=9, max_abs=1.0, kl_nats=0.3, gate="KL <= 0.15", passed=False)
+    cost = BackendParity(backend="ort-cpu", status="measured", logits=logits)
+    own = tiny.manifest.parity
+    assert own is not None
+    seen = scripted().select(add_engines(folder, cost=cost)).manifest.parity
+    assert seen is not None
+    assert seen.degraded == (*own.degraded, "engines for trt: logits")
+    assert not seen.passed
+    plain = scripted().select(add_engines(folder)).manifest.parity
+    assert plain is not None
+    assert plain.degraded == own.degraded
