@@ -177,7 +177,7 @@ class NetworkSource:
             )
         except av.error.FFmpegError as exc:
             refused = isinstance(exc, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError)
-            problem = self._why(exc, time.monotonic() - began, limits[0])
+            problem = self._why(exc, time.monotonic() - began, limits[0], dialling=True)
         else:
             self.check(self._container.format.name)
             return VideoStream(self._container, self.name)
@@ -204,7 +204,7 @@ class NetworkSource:
             problem = self._why(exc, time.monotonic() - began, self._timeout_s)
         raise SourceStalled(f"{self.name} stopped: {problem}")
 
-    def _why(self, exc: Any, waited_s: float, limit_s: float) -> str:
+    def _why(self, exc: Any, waited_s: float, limit_s: float, dialling: bool = False) -> str:
         import av
 
         if isinstance(exc, av.error.HTTPUnauthorizedError):
@@ -213,7 +213,9 @@ class NetworkSource:
         if isinstance(exc, av.error.ExitError) or waited_s >= limit_s:
             return f"no answer within {limit_s:g} s"
         hint = ""
-        if isinstance(exc, av.error.OSError):  # all that libav says of a name or a certificate
+        if dialling and isinstance(
+            exc, av.error.OSError
+        ):  # all that libav says of a name or a certificate
             hint = "; is the host name right?"
             if self._uri.startswith(("rtsps:", "https:")):
                 hint = "; is the certificate trusted here (SSL_CERT_FILE), and for this host name?"
