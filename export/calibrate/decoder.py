@@ -18,7 +18,7 @@ from edgevlm.export.reference.decoder import NumpyDecoder
 from edgevlm.tensors import Float32
 
 CHUNK = 512  # tokens of one context
-BESIDE = 32  # before a picture, and behind it
+BESIDE = 8  # tokens before a picture, and behind it
 
 
 class CalibratedSource:
