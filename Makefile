@@ -63,11 +63,14 @@ check: $(VENV)/.test
 	$(BIN)/mypy -p edgevlm
 	$(BIN)/mypy benchmarks
 
+# Files of tests are dealt out to processes; more than four only wait for each other's exports.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 # On a machine with an NVIDIA GPU. onnxruntime-gpu takes the place of onnxruntime, so this has an
 # environment of its own, which sees the system's TensorRT; on a Jetson give JetPack's build as
