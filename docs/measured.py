@@ -135,7 +135,7 @@ def measure(folder: Path, family: str, precision: Precision) -> Row:
         except EdgeVLMError as exc:
             return Row(family, precision, gates=f"refused: {exc}")
     assert done.manifest is not None
-    (found,) = done.certificate.backends
+    found = done.certificate.backends[0]
     gated = [stage.cosine for stage in found.stages if stage.gate_cosine is not None]
     logits, greedy = found.logits, found.greedy
     return Row(
