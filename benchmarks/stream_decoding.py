@@ -16,6 +16,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,8 @@ def many(model: Vlm, runs: int) -> dict[str, Any]:
     one, four = [], []
     for number, picture in enumerate(pictures(runs + 1)):
         question = QUESTIONS[number % len(QUESTIONS)]
-        spent = _ms(lambda q=question, p=picture: model.ask(p, q, max_tokens=ANSWER_TOKENS))
-        together = _ms(lambda p=picture: model.ask_many(p, QUESTIONS, max_tokens=ANSWER_TOKENS))
+        spent = _ms(partial(model.ask, picture, question, max_tokens=ANSWER_TOKENS))
+        together = _ms(partial(model.ask_many, picture, QUESTIONS, max_tokens=ANSWER_TOKENS))
         if number:
             one.append(spent)
             four.append(together)

@@ -1,4 +1,4 @@
-"""Every preset in ``configs/`` runs as it is, but for the source, the model's folder and a limit."""
+"""Every preset in ``configs/`` runs as it is, but for source, folder of the model, and a limit."""
 
 from __future__ import annotations
 
