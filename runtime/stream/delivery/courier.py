@@ -89,6 +89,8 @@ class Courier:
         self._make = channel
         self._jitter = jitter
         self._said: deque[str] = deque(maxlen=100)
+        self._refused: deque[str] = deque(maxlen=100)
+        self._trouble = ""
         self._background = Background("edgevlm-delivery", self._work)
 
     def nudge(self) -> None:
@@ -96,8 +98,18 @@ class Courier:
         self._background.nudge()
 
     def take_said(self) -> list[str]:
-        """What is to be told since the last call: that delivery broke down, or went on."""
-        return [self._said.popleft() for _ in range(len(self._said))]
+        """What is to be told since the last call: delivery broke down or went on, or a refusal."""
+        said = [self._said.popleft() for _ in range(len(self._said))]
+        return said + self.take_refused()
+
+    def take_refused(self) -> list[str]:
+        """The events that the receiver will never take, since the last call of either."""
+        return [self._refused.popleft() for _ in range(len(self._refused))]
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is delivered at present; empty while delivery goes on."""
+        return self._trouble
 
     def close(self, timeout_s: float) -> bool:
         """Deliver once more what waits, then stop; False if the time did not suffice."""
@@ -113,12 +125,12 @@ class Courier:
                         channel.idle()
                     if down:
                         self._said.append("delivery goes on")
-                    failures, down = 0, False
+                    failures, down, self._trouble = 0, False, ""
                 except (Undelivered, sqlite3.Error) as exc:
                     failures += 1
                     if not down:
                         self._said.append(f"events wait in {self._outbox.path}: {exc}")
-                    down = True
+                    down, self._trouble = True, str(exc)
                     pause = self._pause(failures, getattr(exc, "wait_s", None))
                 going = self._rest(wait, pause, down)
             if not down:
@@ -156,7 +168,7 @@ class Courier:
                 raise
             except Refused as exc:
                 Outbox.taken(db, messages[: exc.taken + 1])
-                self._said.append(f"{messages[exc.taken].event} is lost: {exc}")
+                self._refused.append(f"{messages[exc.taken].event} is lost: {exc}")
             else:
                 Outbox.taken(db, messages)
         return carried
@@ -165,4 +177,4 @@ class Courier:
         try:
             self._carry(db, channel)
         except (Undelivered, sqlite3.Error) as exc:
-            self._said.append(f"events wait in {self._outbox.path}: {exc}")
+            self._trouble = str(exc)

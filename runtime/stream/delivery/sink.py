@@ -67,7 +67,7 @@ class DeliveredSink:
         """Deliver what waits, for up to ``CLOSE_S``; what then still waits is for the next run.
 
         Raises:
-            SinkError: events wait.
+            SinkError: events wait, or the receiver refused some.
         """
         if self._courier is None:
             return
@@ -77,6 +77,9 @@ class DeliveredSink:
             waiting = self._outbox.waiting()
         finally:
             self._outbox.close()
+        lost = courier.take_refused()
         if waiting or not ended:
-            said = "; ".join(courier.take_said()) or "the receiver is slow"
-            raise SinkError(f"{self.name}: {waiting} events wait in {self._outbox.path} ({said})")
+            why = courier.trouble or "the receiver is slow"
+            lost.append(f"{waiting} events wait in {self._outbox.path} ({why})")
+        if lost:
+            raise SinkError(f"{self.name}: {'; '.join(lost)}")

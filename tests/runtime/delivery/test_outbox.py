@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -11,6 +12,7 @@ from edgevlm.errors import SinkError
 from edgevlm.runtime.stream.delivery.courier import Courier, Refused, Undelivered
 from edgevlm.runtime.stream.delivery.outbox import Outbox
 from edgevlm.runtime.stream.delivery.sink import DeliveredSink
+from edgevlm.runtime.stream.sinks.base import Told
 from tests.runtime.stream.told import fault, told
 
 
@@ -100,27 +102,30 @@ def test_events_arrive_in_order_while_the_stream_goes_on(tmp_path):
     assert receiver.got[-1] == "bye"
 
 
+def what_it_says(sink: DeliveredSink, item: Told) -> str:
+    """Write an event, and give what the sink has to say since the last one."""
+    try:
+        sink.write(item)
+    except SinkError as exc:
+        return str(exc)
+    return ""
+
+
 def test_events_wait_while_nobody_is_there_and_both_changes_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr("edgevlm.runtime.stream.delivery.courier.FIRST_RETRY_S", 0.05)
     receiver = Receiver()
     receiver.away = True
     sink = DeliveredSink("there", lambda: receiver, tmp_path / "out.db")
-    sink.write(told(0))
-    seq = 0
+    seqs = itertools.count()
 
     def next_says(text: str) -> bool:
-        nonlocal seq
-        seq += 1
-        try:
-            sink.write(told(seq))
-        except SinkError as exc:
-            return text in str(exc)
-        return False
+        return text in what_it_says(sink, told(next(seqs)))
 
     until(lambda: next_says("nobody there"))
     receiver.away = False
     until(lambda: next_says("delivery goes on"))
-    until(lambda: len(receiver.got) == seq + 1)
+    written = next(seqs)
+    until(lambda: len(receiver.got) == written)
     sink.close()
 
 
@@ -169,8 +174,8 @@ def test_what_cannot_be_delivered_at_the_end_is_said_and_delivered_by_the_next_r
     away = Receiver()
     away.away = True
     sink = DeliveredSink("there", lambda: away, tmp_path / "out.db")
-    sink.write(told(0))
-    sink.write(fault(1))
+    what_it_says(sink, told(0))
+    what_it_says(sink, fault(1))
     with pytest.raises(SinkError, match=r"2 events wait in .*nobody there"):
         sink.close()
     receiver = Receiver()

@@ -140,6 +140,14 @@ def test_the_sink_delivers_a_run_with_its_secret_by_reference(endpoint, tmp_path
     assert all("X-Edgevlm-Signature" in headers for _, headers, _ in endpoint.got)
 
 
+def test_a_refusal_that_nobody_heard_of_is_said_at_the_end(endpoint, tmp_path):
+    endpoint.answers = [(422, {})]
+    sink = open_sink(f"{endpoint.address}/#outbox={tmp_path}/out.db")
+    sink.write(told(0))
+    with pytest.raises(SinkError, match="main/0 is lost: the receiver answers 422"):
+        sink.close()
+
+
 def complaint(sink) -> list[str]:
     try:
         sink.write(told(1))
