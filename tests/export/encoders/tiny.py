@@ -45,9 +45,12 @@ def clip_words() -> Tokenizer:
     made = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     made.normalizer = normalizers.Lowercase()
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    split = made.pre_tokenizer.pre_tokenize_str(TEXT.read_text().lower())
+    last = sorted({word[-1] for word, _ in split})
+    trainer = trainers.BpeTrainer(  # ends of words are named: else their order is by chance
         vocab_size=VOCAB - 2, end_of_word_suffix="</w>", show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[f"{letter}</w>" for letter in last], initial_alphabet=letters,
     )  # fmt: skip
     made.train([str(TEXT)], trainer)
     return made
@@ -81,12 +84,12 @@ def save(folder: Path, model: Any, processor: Any, tokenizer: Any = None, **how:
     )
 
 
-def clip(folder: Path, end: int = VOCAB - 1) -> Tiny:
+def clip(folder: Path, end: int = VOCAB - 1, spread: float = 8.0) -> Tiny:
     """CLIP of 45 pixels in patches of 9, 5 heads of 6; ``end`` 2 is the old way to pool."""
     torch.manual_seed(1)
     config = transformers.CLIPConfig(
-        text_config={**TEXT_CONFIG, "eos_token_id": end, "initializer_factor": 8.0},
-        vision_config={**VISION_CONFIG, "initializer_factor": 8.0},
+        text_config={**TEXT_CONFIG, "eos_token_id": end, "initializer_factor": spread},
+        vision_config={**VISION_CONFIG, "initializer_factor": spread},
         projection_dim=22, logit_scale_init_value=2.7,
     )  # fmt: skip
     processor = transformers.CLIPImageProcessorPil(
