@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgevlm.answer import Answer, Timing, TokenCounts
     from edgevlm.errors import (
         BackendError,
+        BackendGone,
         BackendUnavailable,
         BuildError,
         BuildMemoryError,
@@ -54,6 +55,7 @@ _HOMES = {
     "edgevlm.answer": ("Answer", "Timing", "TokenCounts"),
     "edgevlm.errors": (
         "BackendError",
+        "BackendGone",
         "BackendUnavailable",
         "BuildError",
         "BuildMemoryError",
@@ -96,6 +98,7 @@ __all__ = [
     "Answer",
     "AnswerEvent",
     "BackendError",
+    "BackendGone",
     "BackendUnavailable",
     "BuildError",
     "BuildMemoryError",

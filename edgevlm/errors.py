@@ -14,6 +14,7 @@
     │   └── BundleExists             the target is already there
     ├── BackendError                 an engine refused or failed
     │   ├── BackendUnavailable       what was asked for is not installed here
+    │   ├── BackendGone              it failed too often, and is not tried again
     │   ├── GraphRefused             a graph that this backend does not take
     │   ├── EngineMismatch           compiled for another device, version or bundle, or damaged
     │   └── EngineUntrusted          made elsewhere, and nobody vouches for it
@@ -82,6 +83,10 @@ class BackendError(EdgeVLMError):
 
 class BackendUnavailable(BackendError):
     """The engine or provider that was asked for is not on this machine."""
+
+
+class BackendGone(BackendError):
+    """What ran the model failed too often, and is not started again."""
 
 
 class GraphRefused(BackendError):

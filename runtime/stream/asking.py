@@ -10,10 +10,10 @@ from edgevlm.config import RunConfig
 from edgevlm.frame import Frame
 from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.schema import read_schema
-from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.clock import Clock
 from edgevlm.runtime.stream.freshness import Patience
 from edgevlm.runtime.stream.gates.base import Gate
+from edgevlm.runtime.stream.model import Model
 
 
 class Asking:
@@ -43,7 +43,7 @@ class Asking:
         self._looked_at = -1
         self.patience = Patience(clock, config.policy.max_age_s, stopped, self._moved_on)
 
-    def ask(self, model: Vlm, frame: Frame) -> Answer:
+    def ask(self, model: Model, frame: Frame) -> Answer:
         """The answer, or what there is of it when patience ended.
 
         Raises:

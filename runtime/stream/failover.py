@@ -22,8 +22,8 @@ from edgevlm.config import EngineSection
 from edgevlm.errors import BackendError, BundleError
 from edgevlm.runtime.model.load import load
 from edgevlm.runtime.model.missed import Missed
-from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.clock import Clock
+from edgevlm.runtime.stream.model import Model
 from edgevlm.runtime.stream.worker import Child
 
 WAITS_S = (30.0, 300.0)  # before the second and the third attempt
@@ -59,14 +59,14 @@ class Failover:
 
     def __init__(
         self,
-        model: Vlm,
+        model: Model,
         missed: Missed,
         settings: EngineSection,
         spin: bool,
         clock: Clock,
         start: Callable[[Sequence[str]], Running] = Child,
     ) -> None:
-        self.model = model
+        self.model: Model = model
         self._missed = missed
         self._settings = settings
         self._spin = spin

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from edgevlm.answer import Answer, Timing, TokenCounts
 from edgevlm.config import RunConfig
-from edgevlm.errors import BackendError, SinkError, SourceError
+from edgevlm.errors import BackendError, BackendGone, SinkError, SourceError
 from edgevlm.event import AnswerEvent, Event, SummaryEvent
 from edgevlm.frame import Frame, FrameItem, FrameSource, SourceFault
-from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.accounting import Account
 from edgevlm.runtime.stream.asking import Asking
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
@@ -21,12 +20,12 @@ from edgevlm.runtime.stream.compose import (
     overload_event,
     summary_event,
 )
-from edgevlm.runtime.stream.failover import Failover
 from edgevlm.runtime.stream.gates.base import Gate
 from edgevlm.runtime.stream.gates.luma import LumaGate
 from edgevlm.runtime.stream.handover import HandOver
 from edgevlm.runtime.stream.intake import Intake, position_s
 from edgevlm.runtime.stream.mode import hand_over_of
+from edgevlm.runtime.stream.model import Kept, Model
 from edgevlm.runtime.stream.recording.playback import Playback
 from edgevlm.runtime.stream.sinks.base import Decision, Told, Watcher
 from edgevlm.runtime.stream.states import States
@@ -42,7 +41,7 @@ class _Standing:
     seq: int
 
 
-def degraded_by(model: Vlm) -> tuple[str, ...]:
+def degraded_by(model: Model) -> tuple[str, ...]:
     """What every event of a model says: missed parity gates, and a backend that is missed."""
     parity, missed = model.parity, model.missed
     gates = tuple(f"parity: {d}" for d in parity.degraded) if parity else ("parity",)
@@ -60,7 +59,7 @@ class Stream:
         stopped: asked between frames and between tokens.
         watcher: told of every frame that is looked at.
         playback: takes the place of source and gate.
-        failover: on a fallback: its model, and the way back; asked after every frame.
+        kept: looks after the model, if anything does; asked after every frame.
         hand_over: makes what lies between a live source and the model.
 
     Raises:
@@ -71,12 +70,12 @@ class Stream:
         self,
         config: RunConfig,
         source: FrameSource,
-        model: Vlm,
+        model: Model,
         clock: Clock = SYSTEM,
         stopped: Callable[[], bool] = lambda: False,
         watcher: Watcher | None = None,
         playback: Callable[[Account], Playback] | None = None,
-        failover: Failover | None = None,
+        kept: Kept | None = None,
         hand_over: Callable[[RunConfig, bool], HandOver[FrameItem] | None] = hand_over_of,
     ) -> None:
         self._config = config
@@ -100,7 +99,7 @@ class Stream:
         self._last_reuse_s: float | None = None
         self._failures = 0
         self._asking = Asking(config, self._gate, self._intake.newest, clock, stopped)
-        self._failover = failover
+        self._kept = kept
         self._degraded = degraded_by(model)
         self._states = States(config.rules, config.name, self._next_seq, self._degraded)
 
@@ -113,7 +112,7 @@ class Stream:
 
         Raises:
             SourceError: the source failed; its fault and the summary have been yielded before.
-            BackendError: likewise, after ``MAX_FAILURES_IN_A_ROW`` frames.
+            BackendError: likewise, after ``MAX_FAILURES_IN_A_ROW`` frames, or one ``BackendGone``.
             ContractError: the question does not fit the model.
         """
         failure: SourceError | BackendError | None = None
@@ -136,13 +135,13 @@ class Stream:
         return Told(fault_event(self._config.name, self._next_seq(), error))
 
     def _recover(self) -> Iterator[Told]:
-        """Between two frames: how far the engine is, and the swap when it is there."""
-        if self._failover is None:
+        """Between two frames: what became of the model, and the swap when there is another."""
+        if self._kept is None:
             return
-        for error in self._failover.poll():
+        for error in self._kept.poll():
             yield self.fault(error)
-        if self._failover.model is not self._model:
-            self._model = self._failover.model
+        if self._kept.model is not self._model:
+            self._model = self._kept.model
             self._degraded = self._states.degraded = degraded_by(self._model)
             self._standing = None  # the next frame is answered by what was asked for
 
@@ -167,7 +166,7 @@ class Stream:
             self._account.failed += 1
             self._failures += 1
             self._saw(frame, "fail")
-            if self._failures >= MAX_FAILURES_IN_A_ROW:
+            if isinstance(exc, BackendGone) or self._failures >= MAX_FAILURES_IN_A_ROW:
                 raise
             yield Told(fault_event(self._config.name, self._next_seq(), exc), frame)
             return

@@ -80,7 +80,7 @@ def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
             with _recorder(config, manifest, source.live) as recorders:
                 sinks = Sinks([*opened_sinks, *recorders])
                 stream = Stream(
-                    config, source, model, SYSTEM, stopped, watcher=sinks, failover=failover
+                    config, source, model, SYSTEM, stopped, watcher=sinks, kept=failover
                 )
                 yield from _delivered(stream, sinks)
 

@@ -92,7 +92,7 @@ def events_of(
     levels: Sequence[int | None], made: Failover, clock: ManualClock, config: RunConfig
 ) -> list[Any]:
     source = ListSource(levels, clock)
-    return list(Stream(config, source, made.model, clock, failover=made).events())[:-1]
+    return list(Stream(config, source, made.model, clock, kept=made).events())[:-1]
 
 
 def test_the_stream_answers_at_once_and_swaps_when_build_and_parity_are_done(
@@ -298,7 +298,7 @@ def test_after_an_update_the_device_answers_and_comes_back_to_its_engines(
         def close(self) -> None:
             pass
 
-    events = list(Stream(config, UntilSwapped(), model, SYSTEM, failover=made).events())
+    events = list(Stream(config, UntilSwapped(), model, SYSTEM, kept=made).events())
     summary = events.pop()
     made.close()
     assert not [e for e in events if isinstance(e, FaultEvent)]
