@@ -164,6 +164,18 @@ SINKS = Registry(
             "edgevlm.runtime.stream.sinks.video:VideoSink",
             "video:PATH.mp4, the frames that were looked at with the answers that stood",
         ),
+        "rtsp": Entry(
+            "edgevlm.runtime.stream.sinks.rtsp:RtspSink", "as rtsps:, without encryption"
+        ),
+        "rtsps": Entry(
+            "edgevlm.runtime.stream.sinks.rtsp:RtspSink",
+            "rtsps://USER@HOST/PATH#password_env=NAME, frames with answers on an RTSP server",
+        ),
+        "ros2": Entry(
+            "edgevlm.runtime.stream.sinks.ros2:Ros2Sink",
+            "ros2:/TOPIC, each event as a std_msgs/String with JSON",
+            "rclpy (of a ROS 2 installation)",
+        ),
         "http": Entry(
             "edgevlm.runtime.stream.sinks.webhook:WebhookSink", "as https:, without encryption"
         ),

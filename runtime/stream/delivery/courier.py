@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -43,6 +44,26 @@ class Refused(Exception):
     def __init__(self, reason: str, taken: int = 0) -> None:
         super().__init__(reason)
         self.taken = taken
+
+
+def retry_pause_s(failures: int, chance: float) -> float:
+    """How long to wait after so many failures in a row: spread, and up to a minute.
+
+    Args:
+        failures: from 1.
+        chance: in [0, 1).
+    """
+    longest = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(failures - 1, 10))
+    return longest * (0.5 + 0.5 * chance)
+
+
+def rest(wait: Callable[[float], bool], seconds: float) -> bool:
+    """Wait so long, whatever nudges come meanwhile; False as soon as the work is to end."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if not wait(left):
+            return False
+    return True
 
 
 class Channel(Protocol):
@@ -132,24 +153,12 @@ class Courier:
                         self._said.append(f"events wait in {self._outbox.path}: {exc}")
                     down, self._trouble = True, str(exc)
                     pause = self._pause(failures, getattr(exc, "wait_s", None))
-                going = self._rest(wait, pause, down)
+                going = wait(pause) if not down else rest(wait, pause)
             if not down:
                 self._last_time(db, channel)
 
-    def _rest(self, wait: Callable[[float], bool], pause: float, down: bool) -> bool:
-        """Wait; a nudge does not shorten the wait for a receiver that is down."""
-        if not down:
-            return wait(pause)
-        begun = pause
-        while begun > 0:
-            if not wait(min(begun, IDLE_S)):
-                return False
-            begun -= IDLE_S
-        return True
-
     def _pause(self, failures: int, wanted_s: float | None) -> float:
-        longest = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(failures - 1, 10))
-        pause = longest * (0.5 + 0.5 * self._jitter())
+        pause = retry_pause_s(failures, self._jitter())
         return pause if wanted_s is None else min(max(pause, wanted_s), LONGEST_RETRY_S)
 
     def _carry(self, db: sqlite3.Connection, channel: Channel) -> bool:

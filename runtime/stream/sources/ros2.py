@@ -14,6 +14,7 @@ from typing import Any
 from edgevlm.errors import ConfigError, ImageError, SourceStalled, SourceUnavailable
 from edgevlm.frame import BadFrame, Frame, FrameItem, SourceFault
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
+from edgevlm.runtime.stream.ros import SETUP, make_node
 from edgevlm.runtime.stream.sources.format_watch import FormatWatch
 from edgevlm.runtime.stream.sources.native import Native
 from edgevlm.runtime.stream.sources.ros_image import COMPRESSED, IMAGE, header_of, pixels_of
@@ -58,8 +59,7 @@ class Ros2Source:
             import rclpy
         except ImportError as exc:
             raise SourceUnavailable(
-                f"{uri} needs rclpy, which comes with ROS 2 (`source /opt/ros/DISTRO/setup.bash`) "
-                "and its Python; recordings need no ROS: mcap:FILE?topic=..., rosbag2:DIR?topic=..."
+                f"{uri} {SETUP}; recordings need no ROS: mcap:FILE?topic=..., rosbag2:DIR?topic=..."
             ) from exc
         self._rclpy: Any = rclpy
         self._node: Any = None
@@ -99,9 +99,7 @@ class Ros2Source:
         from rclpy.qos import qos_profile_sensor_data
         from sensor_msgs.msg import CompressedImage, Image
 
-        if not self._rclpy.ok():
-            self._rclpy.init()
-        self._node = self._rclpy.create_node("edgevlm")
+        self._node = make_node("edgevlm")
         self._node.create_subscription(
             CompressedImage if kind == COMPRESSED else Image,
             self._topic,
