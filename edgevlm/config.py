@@ -98,17 +98,14 @@ class EngineSection(_Section):
         return self
 
 
-class RunConfig(_Section):
-    """All settings of one stream."""
+class StreamSection(_Section):
+    """What is one stream's own: where its frames come from, what it asks, where answers go."""
 
     name: str = Field(default="main", min_length=1)
-    bundle: str
     ask: str = Field(min_length=1)
     source: SourceSection
     policy: PolicySection = PolicySection()
     generation: GenerationSection = GenerationSection()
-    limits: LimitsSection = LimitsSection()
-    engine: EngineSection = EngineSection()
     sinks: tuple[str, ...] = Field(default=(), description="URIs of where events go besides stdout")
     record: str | None = Field(default=None, description="folder for frames and decisions")
     rules: tuple[RuleSection, ...] = ()
@@ -120,6 +117,14 @@ class RunConfig(_Section):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two rules are called {twice[0]!r}")
         return rules
+
+
+class RunConfig(StreamSection):
+    """All settings of one stream, and of the model that it has to itself."""
+
+    bundle: str
+    limits: LimitsSection = LimitsSection()
+    engine: EngineSection = EngineSection()
 
 
 def load_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> RunConfig:

@@ -13,6 +13,7 @@ from edgevlm.runtime.model.schema import read_schema
 from edgevlm.runtime.stream.clock import Clock
 from edgevlm.runtime.stream.freshness import Patience
 from edgevlm.runtime.stream.gates.base import Gate
+from edgevlm.runtime.stream.lease import Lease
 from edgevlm.runtime.stream.model import Model
 
 
@@ -25,6 +26,7 @@ class Asking:
         newest: the newest frame that waits.
         clock: of ages.
         stopped: asked between tokens.
+        lease: on the model, which the caller has taken.
     """
 
     def __init__(
@@ -34,17 +36,20 @@ class Asking:
         newest: Callable[[], Frame | None],
         clock: Clock,
         stopped: Callable[[], bool],
+        lease: Lease,
     ) -> None:
         self._config = config
         self._schema = read_schema(config.generation.schema_)
         self._drafts = Drafts() if config.generation.draft else False
         self._gate = gate
         self._newest = newest
+        self._lease = lease
         self._looked_at = -1
-        self.patience = Patience(clock, config.policy.max_age_s, stopped, self._moved_on)
+        max_age_s = config.policy.max_age_s
+        self.patience = Patience(clock, max_age_s, stopped, self._moved_on, lease.pause)
 
     def ask(self, model: Model, frame: Frame) -> Answer:
-        """The answer, or what there is of it when patience ended.
+        """The answer, or what there is of it when patience ended; gives the model back.
 
         Raises:
             BackendError: the engine failed.
@@ -53,18 +58,21 @@ class Asking:
         """
         settings, patience = self._config.generation, self.patience
         patience.begin(frame)
-        answer = model.ask(
-            frame.pixels.rgb(),
-            self._config.ask,
-            system=settings.system,
-            schema=self._schema,
-            draft=self._drafts,
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            seed=settings.seed,
-            cancelled=patience.over,
-        )
+        try:
+            answer = model.ask(
+                frame.pixels.rgb(),
+                self._config.ask,
+                system=settings.system,
+                schema=self._schema,
+                draft=self._drafts,
+                max_tokens=settings.max_tokens,
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                seed=settings.seed,
+                cancelled=patience.over,
+            )
+        finally:
+            self._lease.give()
         if answer.finish_reason == "cancelled" and patience.why == "deadline":
             answer = dataclasses.replace(answer, finish_reason="deadline")
         return answer

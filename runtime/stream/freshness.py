@@ -35,6 +35,7 @@ class Patience:
         max_age_s: the bound; None has none.
         stopped: ends an answer in any case.
         moved_on: whether a frame waits whose scene is another one than this frame's.
+        pause: called between tokens first; others may have the model in the meantime.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Patience:
         max_age_s: float | None,
         stopped: Callable[[], bool],
         moved_on: Callable[[Frame], bool],
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
+        self._pause = pause
         self._bound_ns = None if max_age_s is None else round(max_age_s * 1e9)
         self._stopped = stopped
         self._moved_on = moved_on
@@ -54,6 +57,11 @@ class Patience:
         self._spared = False  # the last answer was superseded, so this one is not
         self._late = 0
         self.why: Why | None = None
+
+    def young(self, frame: Frame) -> bool:
+        """True if an answer about this frame could be given out now."""
+        age_ns = self._clock.monotonic_ns() - frame.monotonic_ns
+        return self._bound_ns is None or age_ns <= self._bound_ns
 
     def begin(self, frame: Frame) -> None:
         """The answer about ``frame`` begins now."""
@@ -66,7 +74,8 @@ class Patience:
         now_ns = self._clock.monotonic_ns()
         if self._last_ns != self._begun_ns:  # before the first token lies the prefill
             self._step_ns = max(self._step_ns, now_ns - self._last_ns)
-        self._last_ns = now_ns
+        self._pause()
+        now_ns = self._last_ns = self._clock.monotonic_ns()
         if self._stopped():
             self.why = "stopped"
         elif self._bound_ns is not None:
@@ -84,7 +93,7 @@ class Patience:
         self._spared = self.why == "superseded"
         if whole:
             self._took_ns.append(now_ns - self._begun_ns)
-        young = self._bound_ns is None or now_ns - self._frame.monotonic_ns <= self._bound_ns
+        young = self.young(self._frame)
         self._late = 0 if young else self._late + 1
         return young
 

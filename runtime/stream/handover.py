@@ -36,6 +36,10 @@ class HandOver(Protocol[T]):
         """The newest item that waits, which stays where it is."""
         ...
 
+    def take_newest(self, fits: Callable[[T], bool]) -> T | None:
+        """Take out the newest item that waits if it fits, where older ones may be passed over."""
+        ...
+
     def take_superseded(self) -> int:
         """How many items were pushed out since the last call."""
         ...
@@ -96,6 +100,16 @@ class Latest(Generic[T]):
         """The newest item that waits, kept ones apart."""
         with self._change:
             return next((i for i in reversed(self._items) if not self._keep(i)), None)
+
+    def take_newest(self, fits: Callable[[T], bool]) -> T | None:
+        """Take out the newest item if it fits, kept ones apart; older ones count as superseded."""
+        with self._change:
+            waiting = [i for i in self._items if not self._keep(i)]
+            if not waiting or not fits(waiting[-1]):
+                return None
+            self._items = deque(i for i in self._items if self._keep(i))
+            self._superseded += len(waiting) - 1
+            return waiting[-1]
 
     def take_superseded(self) -> int:
         """How many items were pushed out since the last call."""

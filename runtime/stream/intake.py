@@ -42,6 +42,10 @@ class Rate:
         self._last_s = now_s
         return True
 
+    def took(self, frame: Frame) -> None:
+        """This frame is looked at in place of the last one that passed."""
+        self._last_s = position_s(frame, self._live)
+
 
 class Intake:
     """Reads a source for one stream and keeps the books of what is read.
@@ -104,6 +108,18 @@ class Intake:
         """The newest frame that waits, where the newest one counts."""
         item = None if self._hand_over is None else self._hand_over.newest()
         return item if isinstance(item, Frame) else None
+
+    def newer(self) -> Frame | None:
+        """Take the newest frame that waits, in place of the last one, which has waited too long."""
+        full = self._limits.frames is not None and self._account.read >= self._limits.frames
+        if self._hand_over is None or full:
+            return None
+        item = self._hand_over.take_newest(lambda i: isinstance(i, Frame))
+        if not isinstance(item, Frame):
+            return None
+        self._account.read += 1
+        self._rate.took(item)
+        return item
 
     def over(self) -> bool:
         """True once the run is stopped or out of time."""

@@ -20,10 +20,12 @@ from edgevlm.runtime.stream.compose import (
     overload_event,
     summary_event,
 )
+from edgevlm.runtime.stream.degraded import degraded_by
 from edgevlm.runtime.stream.gates.base import Gate
 from edgevlm.runtime.stream.gates.luma import LumaGate
 from edgevlm.runtime.stream.handover import HandOver
 from edgevlm.runtime.stream.intake import Intake, position_s
+from edgevlm.runtime.stream.lease import Lease, Sole
 from edgevlm.runtime.stream.mode import hand_over_of
 from edgevlm.runtime.stream.model import Kept, Model
 from edgevlm.runtime.stream.recording.playback import Playback
@@ -41,13 +43,6 @@ class _Standing:
     seq: int
 
 
-def degraded_by(model: Model) -> tuple[str, ...]:
-    """What every event of a model says: missed parity gates, and a backend that is missed."""
-    parity, missed = model.parity, model.missed
-    gates = tuple(f"parity: {d}" for d in parity.degraded) if parity else ("parity",)
-    return gates + ((f"fallback: {missed.backend}: {missed.reason}",) if missed else ())
-
-
 class Stream:
     """Runs one source through one model.
 
@@ -61,6 +56,7 @@ class Stream:
         playback: takes the place of source and gate.
         kept: looks after the model, if anything does; asked after every frame.
         hand_over: makes what lies between a live source and the model.
+        lease: on the model, where other streams ask it too.
 
     Raises:
         ConfigError: a mode that the source cannot keep.
@@ -77,6 +73,7 @@ class Stream:
         playback: Callable[[Account], Playback] | None = None,
         kept: Kept | None = None,
         hand_over: Callable[[RunConfig, bool], HandOver[FrameItem] | None] = hand_over_of,
+        lease: Lease | None = None,
     ) -> None:
         self._config = config
         self._source = source
@@ -98,7 +95,8 @@ class Stream:
         self._begun_ns = clock.monotonic_ns()
         self._last_reuse_s: float | None = None
         self._failures = 0
-        self._asking = Asking(config, self._gate, self._intake.newest, clock, stopped)
+        self._lease = lease or Sole()
+        self._asking = Asking(config, self._gate, self._intake.newest, clock, stopped, self._lease)
         self._kept = kept
         self._degraded = degraded_by(model)
         self._states = States(config.rules, config.name, self._next_seq, self._degraded)
@@ -108,7 +106,7 @@ class Stream:
         return (told.event for told in self.told())
 
     def told(self) -> Iterator[Told]:
-        """Every event of the run with the frame that it is about, the summary last.
+        """Every event of the run with its frame, the summary last.
 
         Raises:
             SourceError: the source failed; its fault and the summary have been yielded before.
@@ -145,18 +143,34 @@ class Stream:
             self._degraded = self._states.degraded = degraded_by(self._model)
             self._standing = None  # the next frame is answered by what was asked for
 
-    def _frame(self, frame: Frame) -> Iterator[Told]:
-        taken_ns = self._clock.monotonic_ns()
-        wait_ms = max(0, taken_ns - frame.monotonic_ns) / 1e6
-        policy = self._config.policy
-        if policy.max_age_s is not None and wait_ms > policy.max_age_s * 1e3:
+    def _frame(self, frame: Frame, waited: bool = False) -> Iterator[Told]:
+        """What is told of a frame; ``waited``: the model is held for it already."""
+        taken_ns, patience = self._clock.monotonic_ns(), self._asking.patience
+        if not patience.young(frame):
             self._account.drop("stale")
             return
         changed = self._gate is None or self._gate.changed(frame)
         gate_ms = (self._clock.monotonic_ns() - taken_ns) / 1e6
         if not changed and self._standing is not None:
-            yield from self._reuse(frame, wait_ms, gate_ms)
+            self._lease.give()
+            yield from self._reuse(frame, gate_ms)
             return
+        if not waited:
+            if not self._lease.take(frame):
+                self._account.drop("shutdown")
+                return
+            if self._lease.shared and (newer := self._intake.newer()) is not None:
+                self._account.drop("superseded")
+                try:
+                    yield from self._frame(newer, waited=True)
+                finally:
+                    self._lease.give()
+                return
+            if not patience.young(frame):
+                self._lease.give()
+                self._account.drop("stale")
+                return
+        wait_ms = max(0.0, self._age_ms(frame) - gate_ms)
         try:
             answer = self._asking.ask(self._model, frame)
         except SourceError:  # its pixels cannot be read
@@ -172,7 +186,6 @@ class Stream:
             return
         self._failures = 0
         whole = answer.finish_reason in ("stop", "length")
-        patience = self._asking.patience
         young = patience.ended(whole)
         if patience.why == "superseded" or not young:
             self._account.drop("stale" if not young else "superseded")
@@ -182,26 +195,28 @@ class Stream:
         self._account.answered += 1
         if self._gate is not None:
             self._gate.accept()
-        total_ms = (self._clock.monotonic_ns() - frame.monotonic_ns) / 1e6
+        wait_ms += self._lease.paused_ms
         timing = dataclasses.replace(
-            answer.timings_ms, wait=wait_ms, gate=gate_ms, total=max(0.0, total_ms)
+            answer.timings_ms, wait=wait_ms, gate=gate_ms, total=self._age_ms(frame)
         )
         answer = dataclasses.replace(answer, timings_ms=timing)
         self._account.timed(timing, timing.total)
         self._standing = _Standing(answer, self._seq) if whole else None
         now = self._last_reuse_s = position_s(frame, self._source.live)
         self._saw(frame, "answer")
-        event = self._event(frame, answer, reused_of=None)
-        yield Told(event, frame)
+        yield Told(event := self._event(frame, answer, reused_of=None), frame)
         yield from self._states.answered(event, frame, answer, now)
 
-    def _reuse(self, frame: Frame, wait_ms: float, gate_ms: float) -> Iterator[Told]:
+    def _age_ms(self, frame: Frame) -> float:
+        return max(0, self._clock.monotonic_ns() - frame.monotonic_ns) / 1e6
+
+    def _reuse(self, frame: Frame, gate_ms: float) -> Iterator[Told]:
         assert self._standing is not None
         self._account.reused += 1
         self._saw(frame, "reuse")
         now, last = position_s(frame, self._source.live), self._last_reuse_s
-        age_ms = max(0, self._clock.monotonic_ns() - frame.monotonic_ns) / 1e6
-        timing = Timing(wait=wait_ms, gate=gate_ms, total=age_ms)
+        timing = Timing(gate=gate_ms, total=self._age_ms(frame))
+        timing = dataclasses.replace(timing, wait=max(0.0, timing.total - gate_ms))
         answer = dataclasses.replace(self._standing.answer, timings_ms=timing, tokens=TokenCounts())
         if last is not None and now - last < self._config.policy.reuse_every_s:
             self._account.quiet += 1
@@ -230,5 +245,5 @@ class Stream:
         )
 
     def _summary(self) -> SummaryEvent:
-        elapsed_s = (self._clock.monotonic_ns() - self._begun_ns) / 1e9
-        return summary_event(self._config.name, self._next_seq(), self._account, elapsed_s)
+        ran_s = (self._clock.monotonic_ns() - self._begun_ns) / 1e9
+        return summary_event(self._config.name, self._next_seq(), self._account, ran_s)

@@ -123,6 +123,9 @@ class Spool:
     def newest(self) -> None:
         """Nothing is superseded here."""
 
+    def take_newest(self, fits: Callable[[FrameItem], bool]) -> None:
+        """Nothing is passed over here."""
+
     def take_superseded(self) -> int:
         """Nothing is pushed out."""
         return 0

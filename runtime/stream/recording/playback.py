@@ -119,6 +119,9 @@ class Playback:
     def newest(self) -> None:
         """Nothing comes in behind the frame that is looked at."""
 
+    def newer(self) -> None:
+        """The frame that was looked at is the one."""
+
     def changed(self, _frame: Frame) -> bool:
         """What was decided about the frame."""
         return self._changed
