@@ -1,0 +1,62 @@
+"""Colours of things: named by what their pixels are, and turned into others."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from edgevlm.frame import UInt8
+from edgevlm.tensors import Array
+
+_SURE = 0.55  # share of a thing's pixels that must agree
+# Upper ends of hue ranges in degrees; red comes round again.
+_HUES = (
+    (16, "red"), (44, "orange"), (68, "yellow"), (165, "green"), (255, "blue"), (290, "purple"),
+    (338, "pink"), (361, "red"),
+)  # fmt: skip
+_DARK, _LIGHT, _PALE = 0.22, 0.80, 0.20
+_BROWN_BELOW = 0.62  # an orange that is darker than this is called brown
+
+
+def colour_name(rgb: UInt8, mask: Array) -> str | None:
+    """The colour of most of a thing, of eleven basic ones.
+
+    Args:
+        rgb: uint8 ``(height, width, 3)``.
+        mask: bool ``(height, width)``, the pixels of the thing.
+
+    Returns:
+        black, white, grey, brown or a hue; None where no colour has a clear majority.
+    """
+    pixels = rgb[mask].reshape(-1, 1, 3)
+    if not len(pixels):
+        return None
+    hsv = np.asarray(Image.fromarray(pixels, "RGB").convert("HSV"))[:, 0].astype(np.float32)
+    hue, saturation, value = hsv[:, 0] * (360 / 256), hsv[:, 1] / 255, hsv[:, 2] / 255
+    names = np.select(
+        [value < _DARK, saturation < _PALE],
+        ["black", np.where(value > _LIGHT, "white", "grey")],
+        default=np.array([name for _, name in _HUES])[
+            np.searchsorted([end for end, _ in _HUES], hue, side="right")
+        ],
+    )
+    names = np.where((names == "orange") & (value < _BROWN_BELOW), "brown", names)
+    found, counts = np.unique(names, return_counts=True)
+    best = int(counts.argmax())
+    return str(found[best]) if counts[best] >= _SURE * len(names) else None
+
+
+def turn_hue(rgba: UInt8, degrees: float) -> UInt8:
+    """The same picture with every hue turned; what has no colour keeps having none.
+
+    Args:
+        rgba: uint8 ``(height, width, 4)``.
+        degrees: 0 to 360.
+    """
+    image = Image.fromarray(rgba)
+    hue, saturation, value = image.convert("RGB").convert("HSV").split()
+    shift = round(degrees * 256 / 360)
+    turned = Image.fromarray(((np.asarray(hue).astype(np.int32) + shift) % 256).astype(np.uint8))
+    result = Image.merge("HSV", (turned, saturation, value)).convert("RGB")
+    result.putalpha(image.getchannel("A"))
+    return np.asarray(result)
