@@ -65,6 +65,23 @@ class TokenCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShownFrame:
+    """A frame that the model saw, where it was shown several.
+
+    Args:
+        frame: index in its source.
+        age_s: how much older it is than the newest one shown.
+        stood_s: for how long after it the scene was unchanged.
+        tokens: visual rows that it got.
+    """
+
+    frame: int
+    age_s: float
+    stood_s: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The model's answer.
 
@@ -81,6 +98,7 @@ class Answer:
             token was generated. Under a schema, among the tokens that it allows.
         field_confidence: probability of each value of ``answer`` among the values legal in its
             place, in [0, 1], by JSON pointer; as the model has it, not calibrated.
+        window: the frames shown, oldest first, where a stream has a window.
     """
 
     text: str
@@ -92,6 +110,7 @@ class Answer:
     answer: Mapping[str, Any] | None = None
     confidence: float | None = None
     field_confidence: Mapping[str, float] = field(default_factory=dict)
+    window: tuple[ShownFrame, ...] = ()
 
     def __post_init__(self) -> None:
         if self.confidence is not None and not 0.0 <= self.confidence <= 1.0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*([sm]?)")  # 8, 8s, 1.5m
 
 
 class _Section(BaseModel):
@@ -67,6 +71,24 @@ class GenerationSection(_Section):
     draft: bool = True
 
 
+class WindowSection(_Section):
+    """The model sees frames of the last seconds, with their times, beside the newest one.
+
+    ``tokens`` is the budget of visual tokens for all of them together: the newest frame gets what
+    it takes alone, older ones share the rest. None: twice what one frame takes.
+    """
+
+    seconds: float = Field(gt=0)
+    tokens: int | None = Field(default=None, ge=1)
+    frames: int = Field(default=5, ge=1, description="at most, the newest one included")
+
+    @field_validator("seconds", mode="before")
+    @classmethod
+    def _with_unit(cls, value: Any) -> Any:
+        written = _SECONDS.fullmatch(value.strip()) if isinstance(value, str) else None
+        return value if written is None else float(written[1]) * (60 if written[2] == "m" else 1)
+
+
 class LimitsSection(_Section):
     """When the run ends by itself."""
 
@@ -106,6 +128,7 @@ class StreamSection(_Section):
     source: SourceSection
     policy: PolicySection = PolicySection()
     generation: GenerationSection = GenerationSection()
+    window: WindowSection | None = None
     sinks: tuple[str, ...] = Field(default=(), description="URIs of where events go besides stdout")
     record: str | None = Field(default=None, description="folder for frames and decisions")
     rules: tuple[RuleSection, ...] = ()

@@ -54,6 +54,15 @@ class Tokens(_Wire):
     forced: int = Field(ge=0)
 
 
+class WindowFrame(_Wire):
+    """A frame that the model was shown."""
+
+    frame: int = Field(ge=0, description="index of the frame in its source")
+    age_s: float = Field(ge=0, description="how much older it is than the newest one shown")
+    stood_s: float = Field(ge=0, description="how long the scene was unchanged after it")
+    tokens: int = Field(ge=0, description="visual tokens that it got")
+
+
 class _FrameEvent(_Event):
     frame: int = Field(ge=0, description="index of the frame in its source")
     frame_id: str | None = Field(default=None, description="frame_id of a ROS header")
@@ -77,6 +86,9 @@ class _FrameEvent(_Event):
     dropped: dict[DropReason, int] = Field(description="frames since the last event, by reason")
     timings_ms: TimingsMs
     tokens: Tokens
+    window: tuple[WindowFrame, ...] = Field(
+        default=(), description="the frames shown, oldest first; empty without a window"
+    )
     backend: str
     degraded: tuple[str, ...] = ()
 

@@ -58,6 +58,10 @@ def command(
         Optional[str],  # noqa: UP045
         typer.Option(metavar="FILE", help="JSON Schema that answers follow"),
     ] = None,
+    window: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="SECONDS", help="show frames of the last 8s beside the newest"),
+    ] = None,
     no_draft: Annotated[bool, typer.Option("--no-draft", help="guess no tokens")] = False,
     no_gate: Annotated[bool, typer.Option("--no-gate", help="answer unchanged scenes too")] = False,
     sink: Annotated[
@@ -97,6 +101,7 @@ def command(
         "generation.top_p": top_p,
         "generation.seed": seed,
         "generation.schema": schema,
+        "window.seconds": window,
         "generation.draft": False if no_draft else None,
         "limits.frames": limit,
         "limits.duration_s": duration,

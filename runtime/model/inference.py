@@ -73,7 +73,14 @@ class Inference:
         return TextStream(self._tokenizer)
 
     def encode(self, image: Any, among: int = 1) -> Encoded:
-        """One picture through the vision encoder; ``among`` so many in the prompt."""
+        """One picture through the vision encoder, unless it is encoded already.
+
+        Args:
+            image: the picture, or what came of it.
+            among: so many pictures in the prompt.
+        """
+        if isinstance(image, Encoded):
+            return image
         if self._vision is None:
             raise ContractError(f"{self._manifest.name} has no vision encoder: it takes text only")
         alpha = self._manifest.image.alpha if self._manifest.image else "drop"
@@ -94,9 +101,9 @@ class Inference:
         """
         given = [] if encoded else list(pictures(messages))
         turn.encoded = list(encoded) or [self.encode(p, len(given)) for p in given]
-        if not encoded:
-            turn.encode_ms = sum(e.encode_ms for e in turn.encoded)
-            turn.prepare_ms = sum(e.preprocess_ms for e in turn.encoded)
+        fresh = [e for e, p in zip(turn.encoded, given, strict=False) if e is not p]
+        turn.encode_ms = sum(e.encode_ms for e in fresh)
+        turn.prepare_ms = sum(e.preprocess_ms for e in fresh)
         begun = time.perf_counter_ns()
         turn.prompt = self._prompts.build(
             messages, [e.labels for e in turn.encoded], [e.expansion for e in turn.encoded]

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from edgevlm.bundle import Bundle
-from edgevlm.bundle.abilities import require
+from edgevlm.bundle.abilities import abilities, require
 from edgevlm.bundle.text import SLOT, TextSpec
 from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.masks import MaskDecoder, Masks
+from edgevlm.runtime.model.relevance import by_embedding
 from edgevlm.runtime.model.segmentation import Segmentation, segmented
 from edgevlm.runtime.model.text_encoder import TextEncoder, checked_texts
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
@@ -47,8 +48,10 @@ class Perception:
         self._masks: MaskDecoder | None = None
         self._last: tuple[tuple[str, ...], Float32] | None = None
 
-    def encode(self, image: Any) -> Encoded:
-        """One picture through the vision encoder; what is encoded already stays as it is.
+    def encode(self, image: Any, among: int = 1) -> Encoded:
+        """One picture, among so many in a prompt, through the vision encoder.
+
+        What is encoded already stays as it is.
 
         Raises:
             ContractError: there is none.
@@ -59,7 +62,18 @@ class Perception:
         if self._vision is None:
             raise ContractError(f"{self._manifest.name} has no vision encoder: it takes text only")
         alpha = self._manifest.image.alpha if self._manifest.image else "drop"
-        return self._vision.encode(load_image(image, alpha))
+        return self._vision.encode(load_image(image, alpha), among)
+
+    def relevance(self, frames: Sequence[Encoded], question: str) -> list[float] | None:
+        """How well frames fit a question; None where the bundle cannot tell.
+
+        Raises:
+            ContextOverflow: the question is longer than the text encoder's context.
+        """
+        if "classify" in abilities(self._manifest):
+            (text,) = self.encode_text([question])
+            return [by_embedding(frame.outputs["embedding"], text) for frame in frames]
+        return None if self._vision is None else self._vision.relevance(frames, question)
 
     def encode_text(self, texts: Sequence[str]) -> Float32:
         """Embeddings of texts, float32 ``(texts, width)``, each of length 1.

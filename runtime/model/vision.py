@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from edgevlm.bundle import Bundle
 from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend, Graph
 from edgevlm.runtime.model.pictures import Prepared, assemble, expand, prepare, side_inputs
+from edgevlm.runtime.model.relevance import by_classes, named_classes
 from edgevlm.tensors import Array, Float32
 
 UInt8 = NDArray[np.uint8]
@@ -43,6 +45,7 @@ class Encoded:
         pixels: uint8 RGB ``(height, width, 3)`` as the encoder got them, tile by tile.
         outputs: every output of the graph by name, such as ``features``.
         labels: class names with probabilities in [0, 1], best first; empty without a class head.
+        whole: number of the segment that shows the whole picture, where others show tiles of it.
         source: height and width of the picture as it came.
         extent: height and width of the picture in the upper left corner of ``pixels``, where it
             does not fill them.
@@ -55,6 +58,7 @@ class Encoded:
     pixels: tuple[UInt8, ...] = ()
     outputs: dict[str, Array] = field(default_factory=dict)
     labels: tuple[tuple[str, float], ...] = ()
+    whole: int | None = None
     source: tuple[int, int] = (0, 0)
     extent: tuple[int, int] | None = None
     preprocess_ms: float = 0.0
@@ -120,11 +124,25 @@ class VisionEncoder:
             pixels=prepared.pixels,
             labels=self._label(outputs),
             outputs=outputs,
+            whole=prepared.whole if len(segments) > 1 else None,
             source=prepared.source,
             extent=prepared.extent,
             preprocess_ms=(fitted - begun) / 1e6,
             encode_ms=(done - fitted) / 1e6,
         )
+
+    def relevance(self, frames: Sequence[Encoded], question: str) -> list[float] | None:
+        """Probability, by the class head, that a frame shows what the question names.
+
+        Returns:
+            one value in [0, 1] a frame; None without a class head, or if the question names none
+            of its classes.
+        """
+        if self._rule is None:
+            return None
+        output = self._rule.output
+        classes = named_classes(question, self._names)
+        return [by_classes(f.outputs[output], classes) for f in frames] if classes else None
 
     def _run(self, prepared: Prepared, feeds: list[dict[str, Array]]) -> list[dict[str, Array]]:
         """The graph over one picture, or over its tiles: one by one, or all of one size."""

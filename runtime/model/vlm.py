@@ -68,8 +68,8 @@ class Vlm:
         """One answer.
 
         Args:
-            image: a picture (path, PIL image, uint8 RGB array ``(height, width, 3)``), a list of
-                them, or None for a question about no picture.
+            image: a picture (path, PIL image, uint8 RGB array ``(height, width, 3)``, or what
+                ``encode`` gave for one), a list of them, or None for a question about no picture.
             question: the user's text; pictures stand before it.
             messages: instead of both: a conversation in the OpenAI or Hugging Face shape, see
                 ``edgevlm.runtime.model.messages.pictures``.
@@ -217,15 +217,37 @@ class Vlm:
             raise AssertionError("a bundle with a decoder has an inference")
         return self._inference
 
-    def encode(self, image: Any) -> Encoded:
-        """One pass of the vision encoder.
+    def encode(self, image: Any, among: int = 1) -> Encoded:
+        """One pass of the vision encoder. ``ask`` takes what comes out in place of the picture.
+
+        Args:
+            image: a picture, as in ``ask``.
+            among: so many pictures will stand in the prompt; some families then cut no tiles.
 
         Raises:
             ContractError: the bundle has no vision encoder.
             ImageError: a picture that cannot be taken.
         """
         with self._caller.alone():
-            return self._perception.encode(image)
+            return self._perception.encode(image, among)
+
+    def relevance(self, frames: Sequence[Encoded], question: str) -> list[float] | None:
+        """How well frames fit a question, as far as the bundle itself can tell.
+
+        Args:
+            frames: what ``encode`` gave.
+            question: a text.
+
+        Returns:
+            one value a frame, higher is better: cosines where the bundle has a text encoder beside
+            a picture embedding, else the probability of the classes that the question names; None
+            where the bundle has neither, or the question names no class.
+
+        Raises:
+            ContextOverflow: the question is longer than the text encoder's context.
+        """
+        with self._caller.alone():
+            return self._perception.relevance(frames, question)
 
     def encode_text(self, texts: Sequence[str]) -> Float32:
         """Embeddings of texts, as they are: no template is put around them.

@@ -13,8 +13,10 @@ from edgevlm.runtime.model.schema import read_schema
 from edgevlm.runtime.stream.clock import Clock
 from edgevlm.runtime.stream.freshness import Patience
 from edgevlm.runtime.stream.gates.base import Gate
+from edgevlm.runtime.stream.intake import position_s
 from edgevlm.runtime.stream.lease import Lease
 from edgevlm.runtime.stream.model import Model
+from edgevlm.runtime.stream.window import Asked, Window
 
 
 class Asking:
@@ -27,6 +29,7 @@ class Asking:
         clock: of ages.
         stopped: asked between tokens.
         lease: on the model, which the caller has taken.
+        live: whether the source is.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Asking:
         clock: Clock,
         stopped: Callable[[], bool],
         lease: Lease,
+        live: bool,
     ) -> None:
         self._config = config
         self._schema = read_schema(config.generation.schema_)
@@ -45,6 +49,8 @@ class Asking:
         self._newest = newest
         self._lease = lease
         self._looked_at = -1
+        self._live = live
+        self._window = Window(config.window, config.ask) if config.window else None
         max_age_s = config.policy.max_age_s
         self.patience = Patience(clock, max_age_s, stopped, self._moved_on, lease.pause)
 
@@ -59,9 +65,9 @@ class Asking:
         settings, patience = self._config.generation, self.patience
         patience.begin(frame)
         try:
+            asked = self._asked(model, frame)
             answer = model.ask(
-                frame.pixels.rgb(),
-                self._config.ask,
+                **asked.arguments,
                 system=settings.system,
                 schema=self._schema,
                 draft=self._drafts,
@@ -73,9 +79,27 @@ class Asking:
             )
         finally:
             self._lease.give()
+        answer = asked.told(answer)
         if answer.finish_reason == "cancelled" and patience.why == "deadline":
             answer = dataclasses.replace(answer, finish_reason="deadline")
         return answer
+
+    def _asked(self, model: Model, frame: Frame) -> Asked:
+        if self._window is None:
+            return Asked({"image": frame.pixels.rgb(), "question": self._config.ask})
+        return self._window.ask(model, frame, position_s(frame, self._live))
+
+    def stands(self, frame: Frame) -> bool:
+        """The scene is unchanged at ``frame``; False if the last answer knew more than there is.
+
+        With a window that is so when a frame that was shown has left it.
+        """
+        return self._window is None or self._window.stands(position_s(frame, self._live))
+
+    def dropped(self) -> None:
+        """Nobody hears of the last answer: its frame is not shown again."""
+        if self._window is not None:
+            self._window.take_back()
 
     def _moved_on(self, frame: Frame) -> bool:
         """True if a newer frame waits that shows another scene than ``frame``."""

@@ -22,6 +22,7 @@ from edgevlm.event import (
     SummaryEvent,
     TimingsMs,
     Tokens,
+    WindowFrame,
     boot_id,
     rfc3339,
 )
@@ -65,6 +66,15 @@ def answer_event(
         dropped=dict(dropped),
         timings_ms=TimingsMs(**timings),
         tokens=Tokens(**dataclasses.asdict(answer.tokens)),
+        window=tuple(
+            WindowFrame(
+                frame=shown.frame,
+                age_s=round(shown.age_s, 3),
+                stood_s=round(shown.stood_s, 3),
+                tokens=shown.tokens,
+            )
+            for shown in answer.window
+        ),
         backend=answer.backend,
         degraded=degraded,
     )

@@ -86,8 +86,12 @@ class Model(Protocol):
         """Several questions about the same pictures."""
         ...
 
-    def encode(self, image: Any) -> Encoded:
-        """One pass of the vision encoder."""
+    def encode(self, image: Any, among: int = 1) -> Encoded:
+        """One pass of the vision encoder; ``ask`` takes what comes out in the picture's place."""
+        ...
+
+    def relevance(self, frames: Sequence[Encoded], question: str) -> list[float] | None:
+        """How well encoded frames fit a question; None where the bundle cannot tell."""
         ...
 
     def encode_text(self, texts: Sequence[str]) -> Float32:

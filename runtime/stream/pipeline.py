@@ -96,7 +96,10 @@ class Stream:
         self._last_reuse_s: float | None = None
         self._failures = 0
         self._lease = lease or Sole()
-        self._asking = Asking(config, self._gate, self._intake.newest, clock, stopped, self._lease)
+        self._decided = playback is not None
+        self._asking = Asking(
+            config, self._gate, self._intake.newest, clock, stopped, self._lease, source.live
+        )
         self._kept = kept
         self._degraded = degraded_by(model)
         self._states = States(config.rules, config.name, self._next_seq, self._degraded)
@@ -151,7 +154,7 @@ class Stream:
             return
         changed = self._gate is None or self._gate.changed(frame)
         gate_ms = (self._clock.monotonic_ns() - taken_ns) / 1e6
-        if not changed and self._standing is not None:
+        if not changed and self._standing is not None and self._still_stands(frame):
             self._lease.give()
             yield from self._reuse(frame, gate_ms)
             return
@@ -179,6 +182,7 @@ class Stream:
         except BackendError as exc:
             self._account.failed += 1
             self._failures += 1
+            self._asking.dropped()
             self._saw(frame, "fail")
             if isinstance(exc, BackendGone) or self._failures >= MAX_FAILURES_IN_A_ROW:
                 raise
@@ -189,6 +193,7 @@ class Stream:
         young = patience.ended(whole)
         if patience.why == "superseded" or not young:
             self._account.drop("stale" if not young else "superseded")
+            self._asking.dropped()
             if (said := patience.overload()) is not None:
                 yield Told(overload_event(self._config.name, self._next_seq(), said), frame)
             return
@@ -210,6 +215,10 @@ class Stream:
     def _age_ms(self, frame: Frame) -> float:
         return max(0, self._clock.monotonic_ns() - frame.monotonic_ns) / 1e6
 
+    def _still_stands(self, frame: Frame) -> bool:
+        """False if what the answer rests on has left the window; a recording has decided it."""
+        return self._asking.stands(frame) or self._decided
+
     def _reuse(self, frame: Frame, gate_ms: float) -> Iterator[Told]:
         assert self._standing is not None
         self._account.reused += 1
@@ -217,7 +226,9 @@ class Stream:
         now, last = position_s(frame, self._source.live), self._last_reuse_s
         timing = Timing(gate=gate_ms, total=self._age_ms(frame))
         timing = dataclasses.replace(timing, wait=max(0.0, timing.total - gate_ms))
-        answer = dataclasses.replace(self._standing.answer, timings_ms=timing, tokens=TokenCounts())
+        answer = dataclasses.replace(
+            self._standing.answer, timings_ms=timing, tokens=TokenCounts(), window=()
+        )
         if last is not None and now - last < self._config.policy.reuse_every_s:
             self._account.quiet += 1
         else:

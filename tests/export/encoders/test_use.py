@@ -172,3 +172,11 @@ def test_probabilities_never_overflow(scores: str, bias: float, wanted: list[flo
     texts = np.array([[1, 0], [-1, 0]], np.float32)
     found = probabilities(np.array([1, 0], np.float32), texts, spec)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_frames_are_scored_for_a_question_by_cosine(model: edgevlm.Vlm, picture: str, root: Path):
+    frames = [model.encode(picture), model.encode(conversations.picture(root, "tall"))]
+    (text,) = model.encode_text(["is there a boat?"])
+    wanted = [float(frame.outputs["embedding"][0] @ text) for frame in frames]
+    assert model.relevance(frames, "is there a boat?") == pytest.approx(wanted, abs=1e-6)
+    assert wanted[0] != wanted[1]
