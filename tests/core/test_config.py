@@ -47,6 +47,10 @@ seed = 3
 system = "Be brief."
 schema = "door.json"
 draft = false
+[window]
+seconds = 8
+tokens = 64
+frames = 4
 [limits]
 frames = 10
 duration_s = 1.5

@@ -24,6 +24,7 @@ ANSWER: dict[str, Any] = {
     "field_confidence": {"/door": 0.5}, "boxes_xyxy": [[0, 1, 2.5, 3]], "reused": False,
     "of": None, "reused_frames": 0, "dropped": {"superseded": 2},
     "timings_ms": dict.fromkeys(STAGES, 1.0), "tokens": dict.fromkeys(COUNTS, 1),
+    "window": [{"frame": 3, "age_s": 0.0, "stood_s": 1.5, "tokens": 16}],
     "backend": "ort-cpu", "degraded": [],
 }  # fmt: skip
 
