@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-from edgevlm.answer import Answer
+from edgevlm.answer import Answer, Timing, TokenCounts
 from edgevlm.errors import (
     BackendError,
     SinkError,
@@ -78,6 +78,12 @@ def answer_event(
         backend=answer.backend,
         degraded=degraded,
     )
+
+
+def standing_answer(answer: Answer, gate_ms: float, age_ms: float) -> Answer:
+    """An answer once more, about a later frame: it took the gate's time, and nothing was shown."""
+    timing = Timing(wait=max(0.0, age_ms - gate_ms), gate=gate_ms, total=age_ms)
+    return dataclasses.replace(answer, timings_ms=timing, tokens=TokenCounts(), window=())
 
 
 def state_event(change: Change, shown: AnswerEvent) -> StateEvent:

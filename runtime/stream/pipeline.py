@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from edgevlm.answer import Answer, Timing, TokenCounts
+from edgevlm.answer import Answer
 from edgevlm.config import RunConfig
 from edgevlm.errors import BackendError, BackendGone, SinkError, SourceError
 from edgevlm.event import AnswerEvent, Event, SummaryEvent
@@ -18,6 +18,7 @@ from edgevlm.runtime.stream.compose import (
     answer_event,
     fault_event,
     overload_event,
+    standing_answer,
     summary_event,
 )
 from edgevlm.runtime.stream.degraded import degraded_by
@@ -96,10 +97,10 @@ class Stream:
         self._last_reuse_s: float | None = None
         self._failures = 0
         self._lease = lease or Sole()
-        self._decided = playback is not None
         self._asking = Asking(
             config, self._gate, self._intake.newest, clock, stopped, self._lease, source.live
         )
+        self._decided = playback is not None  # which answers stand
         self._kept = kept
         self._degraded = degraded_by(model)
         self._states = States(config.rules, config.name, self._next_seq, self._degraded)
@@ -154,7 +155,7 @@ class Stream:
             return
         changed = self._gate is None or self._gate.changed(frame)
         gate_ms = (self._clock.monotonic_ns() - taken_ns) / 1e6
-        if not changed and self._standing is not None and self._still_stands(frame):
+        if not changed and self._standing and (self._asking.stands(frame) or self._decided):
             self._lease.give()
             yield from self._reuse(frame, gate_ms)
             return
@@ -215,20 +216,12 @@ class Stream:
     def _age_ms(self, frame: Frame) -> float:
         return max(0, self._clock.monotonic_ns() - frame.monotonic_ns) / 1e6
 
-    def _still_stands(self, frame: Frame) -> bool:
-        """False if what the answer rests on has left the window; a recording has decided it."""
-        return self._asking.stands(frame) or self._decided
-
     def _reuse(self, frame: Frame, gate_ms: float) -> Iterator[Told]:
         assert self._standing is not None
         self._account.reused += 1
         self._saw(frame, "reuse")
         now, last = position_s(frame, self._source.live), self._last_reuse_s
-        timing = Timing(gate=gate_ms, total=self._age_ms(frame))
-        timing = dataclasses.replace(timing, wait=max(0.0, timing.total - gate_ms))
-        answer = dataclasses.replace(
-            self._standing.answer, timings_ms=timing, tokens=TokenCounts(), window=()
-        )
+        answer = standing_answer(self._standing.answer, gate_ms, self._age_ms(frame))
         if last is not None and now - last < self._config.policy.reuse_every_s:
             self._account.quiet += 1
         else:
