@@ -16,6 +16,7 @@ from edgevlm.runtime.stream.gates.base import Gate
 from edgevlm.runtime.stream.intake import position_s
 from edgevlm.runtime.stream.lease import Lease
 from edgevlm.runtime.stream.model import Model
+from edgevlm.runtime.stream.recording.playback import Playback
 from edgevlm.runtime.stream.window import Asked, Window
 
 
@@ -50,6 +51,7 @@ class Asking:
         self._lease = lease
         self._looked_at = -1
         self._live = live
+        self._decided = isinstance(gate, Playback)
         self._window = Window(config.window, config.ask) if config.window else None
         max_age_s = config.policy.max_age_s
         self.patience = Patience(clock, max_age_s, stopped, self._moved_on, lease.pause)
@@ -92,14 +94,17 @@ class Asking:
     def stands(self, frame: Frame) -> bool:
         """The scene is unchanged at ``frame``; False if the last answer knew more than there is.
 
-        With a window that is so when a frame that was shown has left it.
+        With a window that is so when a frame that was shown has left it. In a recording it was
+        decided.
         """
-        return self._window is None or self._window.stands(position_s(frame, self._live))
+        if self._window is None:
+            return True
+        return self._window.stands(position_s(frame, self._live)) or self._decided
 
-    def dropped(self) -> None:
-        """Nobody hears of the last answer: its frame is not shown again."""
+    def heard(self) -> None:
+        """The last answer is told: what it was asked about may be shown again."""
         if self._window is not None:
-            self._window.take_back()
+            self._window.keep()
 
     def _moved_on(self, frame: Frame) -> bool:
         """True if a newer frame waits that shows another scene than ``frame``."""

@@ -82,10 +82,9 @@ class Stream:
         self._clock = clock
         self._watcher = watcher
         self._account = Account()
-        own = LumaGate() if config.policy.gate else None
         if playback is None:
             between = hand_over(config, source.live)
-            self._gate: Gate | None = own
+            self._gate: Gate | None = LumaGate() if config.policy.gate else None
             self._intake: Intake | Playback = Intake(
                 config, source, between, self._account, clock, stopped
             )
@@ -100,7 +99,6 @@ class Stream:
         self._asking = Asking(
             config, self._gate, self._intake.newest, clock, stopped, self._lease, source.live
         )
-        self._decided = playback is not None  # which answers stand
         self._kept = kept
         self._degraded = degraded_by(model)
         self._states = States(config.rules, config.name, self._next_seq, self._degraded)
@@ -155,7 +153,7 @@ class Stream:
             return
         changed = self._gate is None or self._gate.changed(frame)
         gate_ms = (self._clock.monotonic_ns() - taken_ns) / 1e6
-        if not changed and self._standing and (self._asking.stands(frame) or self._decided):
+        if not changed and self._standing and self._asking.stands(frame):
             self._lease.give()
             yield from self._reuse(frame, gate_ms)
             return
@@ -183,7 +181,6 @@ class Stream:
         except BackendError as exc:
             self._account.failed += 1
             self._failures += 1
-            self._asking.dropped()
             self._saw(frame, "fail")
             if isinstance(exc, BackendGone) or self._failures >= MAX_FAILURES_IN_A_ROW:
                 raise
@@ -194,11 +191,11 @@ class Stream:
         young = patience.ended(whole)
         if patience.why == "superseded" or not young:
             self._account.drop("stale" if not young else "superseded")
-            self._asking.dropped()
             if (said := patience.overload()) is not None:
                 yield Told(overload_event(self._config.name, self._next_seq(), said), frame)
             return
         self._account.answered += 1
+        self._asking.heard()
         if self._gate is not None:
             self._gate.accept()
         wait_ms += self._lease.paused_ms

@@ -79,16 +79,16 @@ class Window:
         self._question = question
         self._seen: list[_Seen] = []
         self._shown: list[_Seen] = []  # in the prompt of the last answer
-        self._before: list[_Seen] = []  # in the one before it
-        self._fresh = False  # the newest frame may be taken back
+        self._newest: _Seen | None = None  # asked about, and not kept so far
+        self._asked: list[_Seen] = []  # shown with it
         self._model: Model | None = None
 
     def ask(self, model: Model, frame: Frame, now_s: float) -> Asked:
-        """Encode a frame, keep what came of it, and ask about it and those before it.
+        """Encode a frame, and ask about it and those before it.
 
         Args:
             model: encodes; another one than before empties the window.
-            frame: the newest.
+            frame: the newest; forgotten unless ``keep`` follows.
             now_s: its time.
 
         Raises:
@@ -96,41 +96,47 @@ class Window:
             ConfigError: the budget is too small for one frame.
             SourceError: the frame's pixels cannot be read.
         """
-        encoded = self._see(model, frame, now_s)
-        messages, shown = self._prompt(model)
-        return Asked({"messages": messages}, shown, encoded.preprocess_ms, encoded.encode_ms)
-
-    def _see(self, model: Model, frame: Frame, now_s: float) -> Encoded:
         if model is not self._model:
             self._seen, self._shown, self._model = [], [], model
-        self._fresh = False
-        self._forget(now_s)
+        self._newest = None
+        self._seen = [seen for seen in self._seen if self._inside(seen, now_s)]
         encoded = model.encode(frame.pixels.rgb(), SEVERAL)
-        fits = model.relevance([encoded], self._question)
-        slim = dataclasses.replace(encoded, pixels=(), outputs={})
-        self._seen.append(
-            _Seen(
-                index=frame.index,
-                at_s=now_s,
-                until_s=now_s,
-                encoded=slim,
-                mean=encoded.tokens.mean(axis=0),
-                relevance=None if fits is None else fits[0],
-            )
-        )
-        self._before, self._fresh = self._shown, True
-        return encoded
-
-    def _prompt(self, model: Model) -> tuple[list[Mapping[str, Any]], tuple[ShownFrame, ...]]:
-        """The question with the frames that are shown, oldest first, and which those are."""
         image = model.bundle.manifest.image
         assert image is not None, "it has encoded a frame"
-        frames = [seen.encoded for seen in self._seen]
-        budget = self._section.tokens or BUDGET * row_count(frames[-1])
-        packed = pack(frames, self._scores(), budget=budget, most=self._section.frames, spec=image)
-        now_s = self._seen[-1].at_s
-        self._shown = [self._seen[part.number] for part in packed]
-        return self._messages(packed, now_s), tuple(self._told(p, now_s) for p in packed)
+        fits = model.relevance([encoded], self._question)
+        newest = _Seen(
+            index=frame.index,
+            at_s=now_s,
+            until_s=now_s,
+            encoded=dataclasses.replace(encoded, pixels=(), outputs={}),
+            mean=encoded.tokens.mean(axis=0),
+            relevance=None if fits is None else fits[0],
+        )
+        frames = [*self._seen, newest]
+        packed = pack(
+            [seen.encoded for seen in frames],
+            _scores(frames),
+            budget=self._section.tokens or BUDGET * row_count(encoded),
+            most=self._section.frames,
+            spec=image,
+        )
+        self._newest, self._asked = newest, [frames[part.number] for part in packed]
+        parts = list(zip(self._asked, packed, strict=True))
+        return Asked(
+            {"messages": _messages(parts, self._question, now_s)},
+            tuple(_told(seen, part, now_s) for seen, part in parts),
+            encoded.preprocess_ms,
+            encoded.encode_ms,
+        )
+
+    def keep(self) -> None:
+        """The answer about the frame last asked about was told."""
+        if self._newest is None:
+            return
+        self._seen.append(self._newest)
+        self._shown, self._newest = self._asked, None
+        if len(self._seen) > KEPT_AT_MOST:
+            del self._seen[int(np.argmin(_changes(self._seen)[:-1]))]
 
     def stands(self, now_s: float) -> bool:
         """The newest frame's scene is unchanged at ``now_s``; False if frames shown have left."""
@@ -138,60 +144,51 @@ class Window:
             self._seen[-1].until_s = now_s
         return all(self._inside(seen, now_s) for seen in self._shown)
 
-    def take_back(self) -> None:
-        """Nobody will hear of the frame last seen: it leaves."""
-        if self._fresh:
-            self._seen.pop()
-            self._shown, self._fresh = self._before, False
-
     def _inside(self, seen: _Seen, now_s: float) -> bool:
         return now_s - self._section.seconds <= seen.until_s <= now_s
 
-    def _forget(self, now_s: float) -> None:
-        self._seen = [seen for seen in self._seen if self._inside(seen, now_s)]
-        while len(self._seen) >= KEPT_AT_MOST:
-            changes = self._changes()
-            del self._seen[int(np.argmin(changes[:-1]))]
 
-    def _scores(self) -> list[float]:
-        """What a frame's place in the prompt is worth: by the question, else by its change."""
-        fits = [seen.relevance for seen in self._seen]
-        known = [value for value in fits if value is not None]
-        if len(known) == len(fits) and max(known) - min(known) > TELLS_APART:
-            return known
-        return self._changes()
+def _scores(frames: Sequence[_Seen]) -> list[float]:
+    """What a frame's place in the prompt is worth: by the question, else by its change."""
+    fits = [seen.relevance for seen in frames if seen.relevance is not None]
+    if len(fits) == len(frames) and max(fits) - min(fits) > TELLS_APART:
+        return fits
+    return _changes(frames)
 
-    def _changes(self) -> list[float]:
-        """1 - cosine to the frame before, of mean visual rows; the first to the one behind it."""
-        means = np.stack([seen.mean for seen in self._seen])
-        if len(means) == 1:
-            return [0.0]
-        unit = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        steps = [float(change) for change in 1.0 - np.sum(unit[1:] * unit[:-1], axis=1)]
-        return [steps[0], *steps]
 
-    def _messages(self, packed: Sequence[Packed], now_s: float) -> list[Mapping[str, Any]]:
-        parts: list[dict[str, Any]] = []
-        for part in packed:
-            parts.append({"type": "text", "text": self._caption(self._seen[part.number], now_s)})
-            parts.append({"type": "image", "image": part.encoded})
-        parts.append({"type": "text", "text": f"\n{self._question}"})
-        return [{"role": "user", "content": parts}]
+def _changes(frames: Sequence[_Seen]) -> list[float]:
+    """1 - cosine to the frame before, of mean visual rows; the first to the one behind it."""
+    means = np.stack([seen.mean for seen in frames])
+    if len(means) == 1:
+        return [0.0]
+    unit = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    steps = [float(change) for change in 1.0 - np.sum(unit[1:] * unit[:-1], axis=1)]
+    return [steps[0], *steps]
 
-    def _caption(self, seen: _Seen, now_s: float) -> str:
-        if seen is self._seen[-1]:
-            return "\nNow: " if len(self._shown) > 1 else "Now: "
-        begin = "" if seen is self._shown[0] else "\n"
-        stood = ""
-        if round(seen.until_s - seen.at_s, 1) > 0:
-            stood = f", unchanged until {now_s - seen.until_s:.1f} s ago"
-        return f"{begin}{now_s - seen.at_s:.1f} s ago{stood}: "
 
-    def _told(self, part: Packed, now_s: float) -> ShownFrame:
-        seen = self._seen[part.number]
-        return ShownFrame(
-            frame=seen.index,
-            age_s=max(0.0, now_s - seen.at_s),
-            stood_s=seen.until_s - seen.at_s,
-            tokens=part.rows,
-        )
+def _messages(
+    parts: Sequence[tuple[_Seen, Packed]], question: str, now_s: float
+) -> list[Mapping[str, Any]]:
+    """One user turn: every frame behind its time, and the question behind them all."""
+    content: list[dict[str, Any]] = []
+    for number, (seen, part) in enumerate(parts):
+        when = _ago(seen, now_s) if number < len(parts) - 1 else "Now"
+        content.append({"type": "text", "text": f"\n{when}: " if number else f"{when}: "})
+        content.append({"type": "image", "image": part.encoded})
+    return [{"role": "user", "content": [*content, {"type": "text", "text": f"\n{question}"}]}]
+
+
+def _ago(seen: _Seen, now_s: float) -> str:
+    stood = ""
+    if round(seen.until_s - seen.at_s, 1) > 0:
+        stood = f", unchanged until {now_s - seen.until_s:.1f} s ago"
+    return f"{now_s - seen.at_s:.1f} s ago{stood}"
+
+
+def _told(seen: _Seen, part: Packed, now_s: float) -> ShownFrame:
+    return ShownFrame(
+        frame=seen.index,
+        age_s=max(0.0, now_s - seen.at_s),
+        stood_s=seen.until_s - seen.at_s,
+        tokens=part.rows,
+    )

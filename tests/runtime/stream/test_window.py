@@ -141,9 +141,9 @@ def test_an_answer_stands_only_as_long_as_what_it_was_shown(
 def test_a_frame_whose_answer_nobody_got_leaves_the_window(model: Vlm):
     window = Window(WindowSection(seconds=8), ASK)
     window.ask(model, frame(0, scene(1), 0.0), 0.0)
+    window.keep()
+    window.keep()  # there is nothing more to keep
     window.ask(model, frame(1, scene(2), 1.0), 1.0)
-    window.take_back()
-    window.take_back()  # there is nothing more to take back
     asked = window.ask(model, frame(2, scene(3), 2.0), 2.0)
     assert [shown.frame for shown in asked.shown] == [0, 2]
 
@@ -152,6 +152,7 @@ def test_memory_is_bounded_however_many_frames_come(model: Vlm):
     window = Window(WindowSection(seconds=1000), ASK)
     for n in range(70):
         window.ask(model, frame(n, scene(n), float(n)), float(n))
+        window.keep()
     assert len(window._seen) == 32
     assert window._seen[-1].index == 69
 
@@ -159,6 +160,7 @@ def test_memory_is_bounded_however_many_frames_come(model: Vlm):
 def test_time_that_jumps_back_empties_the_window(model: Vlm):
     window = Window(WindowSection(seconds=8), ASK)
     window.ask(model, frame(0, scene(1), 100.0), 100.0)
+    window.keep()
     asked = window.ask(model, frame(1, scene(2), 3.0), 3.0)
     assert [shown.frame for shown in asked.shown] == [1]
 
@@ -176,6 +178,7 @@ def test_a_question_that_names_a_class_chooses_the_frames_that_show_it(
         window = Window(WindowSection(seconds=60, frames=2), question)
         for n, picture in enumerate(pictures):
             asked = window.ask(model, frame(n, picture, float(n)), float(n))
+            window.keep()
         return [one.frame for one in asked.shown]
 
     assert shown("Was there a cat?") == [1, 5]
