@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,16 +17,16 @@ from edgevlm.export import nano_data
 from edgevlm.frame import Frame
 from edgevlm.runtime.stream.sources.pixels import Orientation, VideoPixels
 
+_NO_PICTURES = ("__init__.py", "__main__.py", "catalogue.py", "filmed.py", "make_sample.py")
+
 
 def filmed(clip: Clip) -> Path:
-    """The clip's file; filmed anew when the code that makes clips has changed."""
+    """The clip's file, filmed if there is none yet by the code as it is."""
     folder = cache_folder() / "clips"
     target = folder / f"{clip.name}-{_made_by()}.mkv"
     if not target.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob(f"{clip.name}-*.mkv"):
-            old.unlink()
-        unfinished = target.with_suffix(".part")
+        unfinished = target.with_suffix(f".{os.getpid()}.part")  # two may film at once
         clip.camera.record(clip.pictures(), clip.fps, unfinished)
         unfinished.replace(target)
     return target
@@ -49,9 +50,10 @@ def frames(clip: Clip) -> Iterator[Frame]:
 
 @lru_cache(maxsize=1)
 def _made_by() -> str:
-    """A hash of all code that a clip follows from."""
+    """A hash of all code that a clip's pictures follow from."""
     here, data = Path(__file__).parent, Path(str(nano_data.__file__)).parent
+    code = [file for file in here.glob("*.py") if file.name not in _NO_PICTURES]
     digest = hashlib.sha256(f"{version('av')} {version('pillow')} {version('numpy')}".encode())
-    for file in sorted([*here.glob("*.py"), *data.glob("*.py")]):
+    for file in sorted([*code, *data.glob("*.py")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]

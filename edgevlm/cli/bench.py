@@ -12,7 +12,7 @@ def command(
     bundle: Annotated[Path, typer.Argument(help="bundle folder or .evlm file")],
     against: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer on 3.10
-        typer.Option(help="llama.cpp or ort-genai; may be given twice"),
+        typer.Option(help="llama.cpp, ort-genai, transformers; may be given again"),
     ] = None,
     backend: Annotated[str, typer.Option(help="see: edgevlm list backends")] = "ort-cpu",
     threads: Annotated[int, typer.Option(min=0, help="0: physical cores")] = 0,

@@ -17,9 +17,14 @@ from typing import Any
 from edgevlm.bundle.cache import cache_folder
 from edgevlm.errors import BackendError, BackendUnavailable
 
-PEERS = ("llama.cpp", "ort-genai")
+PEERS = ("llama.cpp", "ort-genai", "transformers")
 SETTLE_S = 0.5
-_MODULES = {"llama.cpp": "llama_cpp", "ort-genai": "ort_genai", "edgevlm": "ours"}
+_MODULES = {
+    "llama.cpp": "llama_cpp",
+    "ort-genai": "ort_genai",
+    "transformers": "hf_transformers",
+    "edgevlm": "ours",
+}
 
 
 @dataclass(slots=True)
@@ -51,8 +56,16 @@ class PeerFigures:
         }
 
 
-class _Worker:
-    """A peer in a process of its own, spoken to line by line."""
+class PeerProcess:
+    """A peer in a process of its own, spoken to line by line.
+
+    Args:
+        peer: of ``PEERS``, or ``edgevlm``.
+        arguments: of its worker, such as ``--weights FILE``.
+
+    Raises:
+        BackendUnavailable: it does not start.
+    """
 
     def __init__(self, peer: str, arguments: Sequence[str]) -> None:
         module = f"edgevlm.runtime.device.peers.{_MODULES[peer]}"
@@ -69,6 +82,11 @@ class _Worker:
             peer=peer, version=hello["version"], detail=hello["detail"], load_s=hello["load_s"]
         )
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def _read(self) -> Any:
         assert self._process.stdout is not None
         while line := self._process.stdout.readline():
@@ -80,6 +98,11 @@ class _Worker:
         raise BackendUnavailable(f"the peer {self._peer} does not start: {reason}")
 
     def run(self, prompt_tokens: int, decode_tokens: int) -> Mapping[str, Any]:
+        """Prefill and decode so many tokens, from an empty cache.
+
+        Raises:
+            BackendError: it failed.
+        """
         assert self._process.stdin is not None
         request = {"prompt_tokens": prompt_tokens, "decode_tokens": decode_tokens}
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -90,6 +113,7 @@ class _Worker:
         return answer
 
     def close(self) -> None:
+        """End the process."""
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
@@ -135,11 +159,11 @@ def compare(
     """
     common = ["--threads", str(threads), "--context", "1024"]
     with ExitStack() as stack:
-        workers: dict[str, _Worker] = {}
+        workers: dict[str, PeerProcess] = {}
         for name in ("edgevlm", *peers):
             path = bundle if name == "edgevlm" else weights
             extra = ["--cache", str(cache_folder() / "peers")] if name == "ort-genai" else []
-            worker = _Worker(name, ["--weights", str(path), *common, *extra])
+            worker = PeerProcess(name, ["--weights", str(path), *common, *extra])
             stack.callback(worker.close)
             workers[name] = worker
         order = deque(workers.values())
