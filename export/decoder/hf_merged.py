@@ -19,12 +19,12 @@ from onnx import TensorProto
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.errors import CheckpointError
 from edgevlm.export.decoder.growing import cached_attention, declare_cache, write_mask
-from edgevlm.export.decoder.rope import frequencies
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.decoder.writing import DecoderWriter
 from edgevlm.export.graph import DataFile, GraphBuilder
 from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
+from edgevlm.rope import frequencies
 
 LOWERING = "hf-merged"
 OPSET, IR_VERSION = 18, 8

@@ -38,8 +38,9 @@ class HostSlot:
         self.value = ort.OrtValue.ortvalue_from_numpy(self._array)
 
     def write(self, value: Array) -> None:
-        """Copy a host array in."""
-        self._array[...] = value
+        """Copy a host array in; the slot's own needs no copying."""
+        if value is not self._array:
+            self._array[...] = value
 
     def read(self) -> Array:
         """The array itself."""

@@ -11,6 +11,7 @@ from edgevlm.bundle.manifest import KVLayout
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.backends.base import Graph
 from edgevlm.runtime.model.conv_state import ConvState
+from edgevlm.runtime.model.eviction import checked, moved
 from edgevlm.runtime.model.rope import RopeSlots
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.tensors import Array, Float32
@@ -73,6 +74,7 @@ class CachedDecoder:
         }
         self._conv = None if layout.conv is None else ConvState(layout.conv)
         self._state = graph.bind(pairs | (self._conv.pairs if self._conv is not None else {}))
+        self._moved: dict[str, Array] = {}  # what the next call must find in the cache
         self._last_seqlen = np.zeros(1, np.int32)
         self._total = np.zeros((), np.int32)
         self._count = np.ones(1, np.int64)
@@ -99,6 +101,27 @@ class CachedDecoder:
         """Keep what it takes to come back to this position."""
         if self._conv is not None:
             self._conv.mark(self.length, self._state)
+
+    def evict(self, start: int, stop: int) -> None:
+        """Forget the positions from ``start`` to before ``stop``; see ``eviction``.
+
+        What was computed behind them stays as it was computed, in their sight.
+
+        Raises:
+            ContractError: no such positions, or a decoder from which nothing can be taken.
+        """
+        checked(start, stop, self.length, self._spec)
+        distance = stop - start if self._slots is None else self._slots.evict(start, stop)
+        slots = (start, stop, self.length)
+        self._moved = dict(moved(self._state, self._spec, slots, distance, self._moved))
+        if self._conv is not None:
+            self._conv.evict(start, stop)
+        self.length -= stop - start
+
+    @property
+    def position(self) -> int:
+        """Rotary position of the next row."""
+        return self.length if self._slots is None else self._slots.next(self.length)
 
     def append(self, rows: Rows | Float32, logits: int = 1) -> Float32:
         """Run ``rows`` behind what the cache holds.
@@ -171,6 +194,8 @@ class CachedDecoder:
             feeds["deepstack"] = features[:, None]
         if self._conv is not None:
             feeds |= self._conv.feeds()
+        feeds |= self._moved
+        self._moved = {}
         self._state.run(feeds, self._shapes(len(rows), logits))
         return np.asarray(self._state.output("logits"), np.float32)
 

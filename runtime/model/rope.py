@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.errors import ContractError
+from edgevlm.rope import frequencies
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.tensors import Array, Float32
 
@@ -29,7 +30,7 @@ class MultimodalRope:
         if spec.mrope_section is None:
             raise ContractError("this decoder has no multimodal rotary positions")
         pairs = spec.head_dim // 2
-        self._frequencies = spec.rope_theta ** (-np.arange(pairs, dtype=np.float64) / pairs)
+        self._frequencies = frequencies(spec)
         # Which of the three positions turns each pair.
         if spec.mrope_interleaved:
             source = np.zeros(pairs, np.int64)
@@ -65,6 +66,21 @@ class RopeSlots:
         self._next = np.zeros(capacity + 1, np.int64)  # behind slot n - 1, whatever was there
         shape = (capacity, spec.head_dim // 2)
         self._tables = {name: np.zeros(shape, np.float32) for name in ("rope_cos", "rope_sin")}
+
+    def next(self, length: int) -> int:
+        """Rotary position of what comes behind ``length`` slots."""
+        return int(self._next[length])
+
+    def evict(self, start: int, stop: int) -> int:
+        """Take slots out; what is behind them moves up, in time, row and column alike.
+
+        Returns:
+            by how many positions.
+        """
+        distance = int(self._next[stop] - self._next[start])
+        behind = self._next[stop:] - distance
+        self._next[start : start + len(behind)] = behind
+        return distance
 
     def place(self, begun: int, rows: Rows) -> Mapping[str, Array]:
         """Set the slots from ``begun`` on; the tables as the graph takes them."""

@@ -8,10 +8,11 @@ import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.manifest import KVLayout
-from edgevlm.bundle.static_cache import CALL_ROWS, LOGIT_ROWS
+from edgevlm.bundle.static_cache import CALL_ROWS, LOGIT_ROWS, TRT10_COMPAT
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.backends.base import Graph
 from edgevlm.runtime.model.conv_state import ConvState
+from edgevlm.runtime.model.eviction import checked, moved
 from edgevlm.runtime.model.kv_cache import CHUNK
 from edgevlm.runtime.model.rope import RopeSlots
 from edgevlm.runtime.model.rows import Rows
@@ -58,6 +59,7 @@ class StaticDecoder:
         self._cache = StaticCache(graph, names)
         conv = {} if self._conv is None else self._conv.pairs
         self._state = graph.bind({**self._cache.pairs, **conv})
+        self._moved: dict[str, Array] = {}  # what the next call must find in the cache
         self._slots = None if spec.mrope_section is None else RopeSlots(spec, layout.capacity)
 
     def room(self, rows: int) -> int:
@@ -81,6 +83,31 @@ class StaticDecoder:
         """Keep what it takes to come back to this position."""
         if self._conv is not None:
             self._conv.mark(self.length, self._state)
+
+    def evict(self, start: int, stop: int) -> None:
+        """Forget the positions from ``start`` to before ``stop``; see ``eviction``.
+
+        What was computed behind them stays as it was computed, in their sight.
+
+        Raises:
+            ContractError: no such positions, or a decoder from which nothing can be taken.
+        """
+        checked(start, stop, self.length, self._spec)
+        if not self._cache.pairs:
+            raise ContractError(
+                f"nothing can be evicted from a cache of the lowering {TRT10_COMPAT}"
+            )
+        distance = stop - start if self._slots is None else self._slots.evict(start, stop)
+        slots = (start, stop, self.length)
+        self._moved = dict(moved(self._state, self._spec, slots, distance, self._moved))
+        if self._conv is not None:
+            self._conv.evict(start, stop)
+        self.length -= stop - start
+
+    @property
+    def position(self) -> int:
+        """Rotary position of the next row."""
+        return self.length if self._slots is None else self._slots.next(self.length)
 
     def append(self, rows: Rows | Float32, logits: int = 1) -> Float32:
         """Run ``rows`` behind what the cache holds; arguments and errors as ``CachedDecoder``'s.
@@ -133,6 +160,8 @@ class StaticDecoder:
             feeds["deepstack"] = features[:, None]
         if self._conv is not None:
             feeds |= self._conv.feeds()
+        feeds |= self._moved
+        self._moved = {}
         shapes = {"logits": (count - first, spec.vocab_size)}
         self._cache.run(self._state, begun, count, feeds, shapes)
         self.length = stop
