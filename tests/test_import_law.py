@@ -25,6 +25,7 @@ GROUND = (
     "rules",
     "config",
     "registry",
+    "rope",
     "parity",
     "bundle",
     "cost",
