@@ -14,6 +14,7 @@ from edgevlm.cli import (
     ask,
     bench,
     build,
+    changes,
     doctor,
     events,
     export,
@@ -44,6 +45,7 @@ app.command("verify")(verify.command)
 app.command("ask")(ask.command)
 app.command("run")(run.command)
 app.command("events")(events.command)
+app.command("changes")(changes.command)
 app.command("replay")(replay.command)
 app.command("bench")(bench.command)
 app.command("plan")(plan.command)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from edgevlm.runtime.stream.store.query import StoredEvent
 
 
 def command(
@@ -50,6 +53,12 @@ def command(
     )
     for event in found:
         write_json({"id": event.id, **event.body})
-        if thumbnails is not None and event.thumbnail is not None:
-            thumbnails.mkdir(parents=True, exist_ok=True)
-            (thumbnails / f"{event.id.replace('/', '-')}.jpg").write_bytes(event.thumbnail)
+        if thumbnails is not None:
+            write_picture(event, thumbnails)
+
+
+def write_picture(event: StoredEvent, folder: Path) -> None:
+    """Write an event's picture, where it has one, under the event's id."""
+    if event.thumbnail is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{event.id.replace('/', '-')}.jpg").write_bytes(event.thumbnail)

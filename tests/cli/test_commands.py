@@ -72,8 +72,8 @@ def test_an_unknown_verb_exits_2_in_a_real_process(edgevlm: Run):
 CLIP = Path(__file__).parents[2] / "configs" / "assets" / "sample.mp4"
 STREAM = ["run", "--bundle", "b", "--ask", "q", "--source"]
 VERBS = [
-    "export", "build", "inspect", "verify", "ask", "run", "events", "replay", "bench", "plan",
-    "list", "pack", "doctor",
+    "export", "build", "inspect", "verify", "ask", "run", "events", "changes", "replay", "bench",
+    "plan", "list", "pack", "doctor",
 ]  # fmt: skip
 
 

@@ -107,6 +107,20 @@ def find(
             raise SinkError(f"{path} cannot be read: {exc}") from exc
 
 
+def stored_streams(path: Path) -> list[str]:
+    """Names of all streams that have events in a store, sorted.
+
+    Raises:
+        SinkError: no readable store.
+    """
+    with closing(open_for_reading(path)) as db:
+        try:
+            found = db.execute("SELECT DISTINCT stream FROM events ORDER BY stream").fetchall()
+        except sqlite3.DatabaseError as exc:
+            raise SinkError(f"{path} cannot be read: {exc}") from exc
+    return [str(name) for (name,) in found]
+
+
 def _tests(
     since_ms: int | None,
     until_ms: int | None,
