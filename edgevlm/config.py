@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -24,11 +24,13 @@ else:
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*([sm]?)")  # 8, 8s, 1.5m
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of settings: every key is known, nothing changes it."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class SourceSection(_Section):
+class SourceSection(Section):
     """Where frames come from."""
 
     uri: str
@@ -37,7 +39,7 @@ class SourceSection(_Section):
     timeout_s: float = Field(default=10.0, gt=0, description="silence that counts as a stall")
 
 
-class PolicySection(_Section):
+class PolicySection(Section):
     """Which frames are answered.
 
     ``freshest`` keeps the newest frame and counts the others; ``every`` loses nothing: a file is
@@ -55,7 +57,7 @@ class PolicySection(_Section):
     spool_dir: str | None = None
 
 
-class GenerationSection(_Section):
+class GenerationSection(Section):
     """How an answer is decoded.
 
     ``schema`` is the path of a JSON Schema file, or the schema itself as a table. ``draft`` has
@@ -71,7 +73,7 @@ class GenerationSection(_Section):
     draft: bool = True
 
 
-class WindowSection(_Section):
+class WindowSection(Section):
     """The model sees frames of the last seconds, with their times, beside the newest one.
 
     ``tokens`` is the budget of visual tokens for all of them together: the newest frame gets what
@@ -89,14 +91,14 @@ class WindowSection(_Section):
         return value if written is None else float(written[1]) * (60 if written[2] == "m" else 1)
 
 
-class LimitsSection(_Section):
+class LimitsSection(Section):
     """When the run ends by itself."""
 
     frames: int | None = Field(default=None, ge=1)
     duration_s: float | None = Field(default=None, gt=0)
 
 
-class EngineSection(_Section):
+class EngineSection(Section):
     """What runs the graphs.
 
     ``spin`` None: workers spin unless the source is live. ``verify``: which files of the bundle
@@ -120,7 +122,10 @@ class EngineSection(_Section):
         return self
 
 
-class StreamSection(_Section):
+T = TypeVar("T", bound=Section)
+
+
+class StreamSection(Section):
     """What is one stream's own: where its frames come from, what it asks, where answers go."""
 
     name: str = Field(default="main", min_length=1)
@@ -151,7 +156,7 @@ class RunConfig(StreamSection):
 
 
 def load_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> RunConfig:
-    """Read a TOML file.
+    """Read the TOML file of one stream.
 
     Args:
         path: the file.
@@ -161,8 +166,19 @@ def load_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> R
     Raises:
         ConfigError: missing, not TOML, an unknown key (with the nearest known one) or a bad value.
     """
+    return make_config(read_toml(path, settings), str(path))
+
+
+def read_toml(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> dict[str, Any]:
+    """What a TOML file says, with overrides as in ``load_config``.
+
+    In a list of tables, the key of an override is the ``name`` of one of them.
+
+    Raises:
+        ConfigError: missing, not TOML, or an override that does not fit.
+    """
     try:
-        raw = tomllib.loads(Path(path).read_text("utf-8"))
+        raw: dict[str, Any] = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -172,7 +188,7 @@ def load_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> R
         if not equals or not key:
             raise ConfigError(f"--set takes key=value, got {setting!r}")
         _put(raw, key.split("."), value)
-    return make_config(raw, str(path))
+    return raw
 
 
 def make_config(raw: Mapping[str, Any], name: str = "the options") -> RunConfig:
@@ -181,20 +197,30 @@ def make_config(raw: Mapping[str, Any], name: str = "the options") -> RunConfig:
     Raises:
         ConfigError: as ``load_config``.
     """
+    return validated(RunConfig, raw, name)
+
+
+def validated(kind: type[T], raw: Mapping[str, Any], name: str) -> T:
+    """Settings of a kind.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a bad value.
+    """
     try:
-        return RunConfig.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as exc:
         first = exc.errors()[0]
         place = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(first["loc"][-1]), _known(first["loc"]), n=1)
+            known = _known(kind, first["loc"])
+            near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{name}: unknown key {place!r}{hint}") from exc
         raise ConfigError(f"{name}: {place}: {first['msg']}") from exc
 
 
-def _known(place: tuple[int | str, ...]) -> list[str]:
-    model: Any = RunConfig
+def _known(kind: type[Section], place: tuple[int | str, ...]) -> list[str]:
+    model: Any = kind
     for part in place[:-1]:
         if isinstance(part, str):
             model = model.model_fields[part].annotation
@@ -203,12 +229,18 @@ def _known(place: tuple[int | str, ...]) -> list[str]:
 
 
 def _put(raw: dict[str, Any], keys: list[str], value: str) -> None:
+    here: Any = raw
     for key in keys[:-1]:
-        raw = raw.setdefault(key, {})
-        if not isinstance(raw, dict):
+        if isinstance(here, list):
+            here = next((t for t in here if isinstance(t, dict) and t.get("name") == key), None)
+        else:
+            here = here.setdefault(key, {})
+        if not isinstance(here, dict | list):
             raise ConfigError(f"--set {'.'.join(keys)}: {key!r} is not a section")
+    if not isinstance(here, dict):
+        raise ConfigError(f"--set {'.'.join(keys)}: say of which of them, by its name")
     try:
         parsed: Any = tomllib.loads(f"v = {value}")["v"]
     except (tomllib.TOMLDecodeError, RecursionError):
         parsed = value
-    raw[keys[-1]] = str(value) if keys[-1] == "uri" else parsed
+    here[keys[-1]] = str(value) if keys[-1] == "uri" else parsed

@@ -4,6 +4,7 @@
 
     EdgeVLMError
     ├── ConfigError                  a config file or a combination of options
+    │   └── Overcommitted            promised rates are more than this machine can do
     ├── ContractError (ValueError)   an argument that does not fit
     │   ├── ImageError               a picture that cannot be taken
     │   ├── ContextOverflow          more tokens than the KV cache holds
@@ -43,6 +44,10 @@ class EdgeVLMError(Exception):
 
 class ConfigError(EdgeVLMError):
     """A config file, or a combination of options, cannot be used."""
+
+
+class Overcommitted(ConfigError):
+    """The rates that streams are promised are more than the model can do on this machine."""
 
 
 class ContractError(EdgeVLMError, ValueError):

@@ -27,6 +27,9 @@ class _Wire(BaseModel):
 class _Event(_Wire):
     v: Literal[1] = 1
     stream: str = Field(description="name of the stream")
+
+
+class _Numbered(_Event):
     seq: int = Field(ge=0, description="gapless per stream, from 0")
     kind: str
 
@@ -63,7 +66,7 @@ class WindowFrame(_Wire):
     tokens: int = Field(ge=0, description="visual tokens that it got")
 
 
-class _FrameEvent(_Event):
+class _FrameEvent(_Numbered):
     frame: int = Field(ge=0, description="index of the frame in its source")
     frame_id: str | None = Field(default=None, description="frame_id of a ROS header")
     media_s: float | None = Field(description="position in the source, seconds")
@@ -110,11 +113,11 @@ class StateEvent(_FrameEvent):
     evidence: tuple[int, ...] = Field(description="seq of the answers on which it rests")
 
 
-class FaultEvent(_Event):
+class FaultEvent(_Numbered):
     """Something went wrong and the stream goes on, or ends with the next event."""
 
     kind: Literal["fault"] = "fault"
-    code: Literal[SourceFaultCode, "backend", "sink", "overload"]
+    code: Literal[SourceFaultCode, "backend", "sink", "overload", "throttled"]
     message: str
 
 
@@ -137,8 +140,9 @@ class Percentiles(_Wire):
 
 
 class SummaryEvent(_Event):
-    """The last event of a run."""
+    """The last event of a stream; of several streams together the last event of the run."""
 
+    seq: int | None = Field(ge=0, description="as of other events; null where it sums up streams")
     kind: Literal["summary"] = "summary"
     frames: FrameTotals
     age_ms: Percentiles

@@ -24,6 +24,7 @@ GROUND = (
     "conditions",
     "rules",
     "config",
+    "box",
     "registry",
     "rope",
     "parity",

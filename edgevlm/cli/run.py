@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 if TYPE_CHECKING:
+    from edgevlm.box import BoxConfig
     from edgevlm.config import RunConfig
     from edgevlm.event import SummaryEvent
 
@@ -84,6 +85,9 @@ def command(
     trust_engines: Annotated[
         bool, typer.Option("--trust-engines", help="load engines that this device did not make")
     ] = False,
+    overcommit: Annotated[
+        bool, typer.Option("--overcommit", help="run streams whose promised rates do not fit")
+    ] = False,
 ) -> int:
     """Print one JSON event a line, and a summary at the end."""
     flags = {
@@ -112,12 +116,15 @@ def command(
         "engine.verify": verify,
         "engine.trust_engines": trust_engines or None,
         "engine.fallback": fallback,
+        "overcommit": overcommit or None,
     }
     return _stream(_resolve(config, settings or [], flags))
 
 
-def _resolve(path: Path | None, settings: list[str], flags: dict[str, Any]) -> RunConfig:
-    from edgevlm.config import load_config, make_config
+def _resolve(
+    path: Path | None, settings: list[str], flags: dict[str, Any]
+) -> RunConfig | BoxConfig:
+    from edgevlm.box import BoxConfig, load_settings, make_settings
     from edgevlm.errors import ConfigError
 
     given = {key: value for key, value in flags.items() if value is not None}
@@ -130,15 +137,22 @@ def _resolve(path: Path | None, settings: list[str], flags: dict[str, Any]) -> R
             raise ConfigError("--set overrides keys of a CONFIG.toml, and none was given")
         raw: dict[str, Any] = {}
     else:
-        raw = load_config(path, settings).model_dump(exclude_unset=True, by_alias=True)
+        loaded = load_settings(path, settings)
+        raw = loaded.model_dump(exclude_unset=True, by_alias=True)
+        own = [key for key in given if key.split(".")[0] not in BoxConfig.model_fields]
+        if isinstance(loaded, BoxConfig) and own:
+            raise ConfigError(
+                f"{path} has several streams, and {own[0]} is of one: --set streams.NAME.{own[0]}="
+            )
     for key, value in given.items():
         section, _, name = key.rpartition(".")
         target = raw.setdefault(section, {}) if section else raw
         target[name] = value
-    return make_config(raw)
+    return make_settings(raw)
 
 
-def _stream(config: RunConfig) -> int:
+def _stream(config: RunConfig | BoxConfig) -> int:
+    from edgevlm.box import BoxConfig
     from edgevlm.cli.console import to_stderr
     from edgevlm.event import SummaryEvent
     from edgevlm.runtime.stream.run import run
@@ -147,10 +161,12 @@ def _stream(config: RunConfig) -> int:
 
     stop = _StopSignal()
     stdout = JsonLinesSink(sys.stdout)
-    for event in run(config, stopped=stop):
+    many = isinstance(config, BoxConfig)
+    for event in run(config, stopped=stop, note=lambda said: to_stderr().print(said)):
         stdout.write(Told(event))
         if isinstance(event, SummaryEvent):
-            to_stderr().print(_sentence(event))
+            name = f"{event.stream}: " if many else ""
+            to_stderr().print(name + _sentence(event))
     return 130 if stop.received == signal.SIGINT else 0
 
 

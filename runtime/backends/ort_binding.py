@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,7 @@ class OrtStateful:
         state: output -> input whose buffer it shares.
         place: where buffers go.
         on_host: inputs that the provider reads from host memory.
+        graph_ids: for CUDA graphs; of all bindings of a session together.
 
     Raises:
         ContractError: a state without a fixed size.
@@ -51,10 +53,12 @@ class OrtStateful:
         state: Mapping[str, str],
         place: Place,
         on_host: frozenset[str] = frozenset(),
+        graph_ids: Iterator[int] | None = None,
     ) -> None:
         self._session = session
         self._place = place
         self._on_host = on_host
+        self._graph_ids = graph_ids or itertools.count(1)
         self._in = {s.name: s for s in inputs}
         self._out = {s.name: s for s in outputs}
         self._state: dict[str, Slot] = {}
@@ -124,7 +128,7 @@ class OrtStateful:
         if signature not in self._steps:
             if not repeated:
                 return self._loose
-            step = self._bound(str(len(self._steps) + 1))
+            step = self._bound(str(next(self._graph_ids)))
             # What was left out of the feeds keeps its value: take the loose buffers along.
             step.slots.update(
                 {n: s for n, s in self._loose.slots.items() if n in self._in and n not in feeds}

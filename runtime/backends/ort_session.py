@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -183,6 +184,7 @@ class OrtGraph:
     def __init__(self, session: Any, place: Place) -> None:
         self._session = session
         self._place = place
+        self._captured = itertools.count(1)  # ids of CUDA graphs are the session's
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
         self.outputs = tuple(_spec(node) for node in session.get_outputs())
         where: list[Any] = getattr(session, "get_input_memory_infos", list)()  # from 1.23 on
@@ -212,7 +214,13 @@ class OrtGraph:
     def bind(self, state: Mapping[str, str]) -> StatefulGraph:
         """Buffers on the provider's device; see ``Graph``."""
         return OrtStateful(
-            self._session, self.inputs, self.outputs, state, self._place, self._on_host
+            self._session,
+            self.inputs,
+            self.outputs,
+            state,
+            self._place,
+            self._on_host,
+            self._captured,
         )
 
     def close(self) -> None:

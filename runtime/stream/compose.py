@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from edgevlm.answer import Answer, Timing, TokenCounts
@@ -98,11 +99,19 @@ def state_event(change: Change, shown: AnswerEvent) -> StateEvent:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a stream is told by those who look after all of them."""
+
+    code: Literal["overload", "throttled"]
+    message: str
+
+
 def fault_event(
-    stream: str, seq: int, error: SourceError | BackendError | SinkError | SourceFault
+    stream: str, seq: int, error: SourceError | BackendError | SinkError | SourceFault | Notice
 ) -> FaultEvent:
     """What went wrong: a source's own words, or an error by its kind."""
-    if isinstance(error, SourceFault):
+    if isinstance(error, SourceFault | Notice):
         return FaultEvent(stream=stream, seq=seq, code=error.code, message=error.message)
     code: Literal["source", "stall", "auth", "backend", "sink"] = "source"
     if isinstance(error, SourceStalled):

@@ -8,8 +8,21 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+In = TypeVar("In", contravariant=True)
 WAKE_S = 0.1  # how often a waiting reader looks at its stop rule
 KEPT = 64  # items that are never pushed out; beyond this many, the oldest of them goes
+
+
+class WayIn(Protocol[In]):
+    """What a thread puts items into."""
+
+    def put(self, item: In) -> bool:
+        """Hand over an item; False once nobody reads any more."""
+        ...
+
+    def close(self, error: BaseException | None = None) -> None:
+        """The writer has ended."""
+        ...
 
 
 class HandOver(Protocol[T]):
@@ -149,7 +162,7 @@ class Latest(Generic[T]):
         self._change.wait_for(lambda: self._items or not self._open, WAKE_S)
 
 
-def feed(hand_over: HandOver[T], items: Iterable[T]) -> None:
+def feed(hand_over: WayIn[T], items: Iterable[T], name: str = "edgevlm-source") -> None:
     """Iterate ``items`` on a daemon thread into ``hand_over``, which gets their end or error."""
 
     def work() -> None:
@@ -162,7 +175,7 @@ def feed(hand_over: HandOver[T], items: Iterable[T]) -> None:
         else:
             hand_over.close()
 
-    threading.Thread(target=work, name="edgevlm-source", daemon=True).start()
+    threading.Thread(target=work, name=name, daemon=True).start()
 
 
 class Asked(Generic[T]):

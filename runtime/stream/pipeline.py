@@ -15,6 +15,7 @@ from edgevlm.runtime.stream.accounting import Account
 from edgevlm.runtime.stream.asking import Asking
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.compose import (
+    Notice,
     answer_event,
     fault_event,
     overload_event,
@@ -130,7 +131,7 @@ class Stream:
         if failure is not None:
             raise failure
 
-    def fault(self, error: SinkError | BackendError) -> Told:
+    def fault(self, error: SinkError | BackendError | Notice) -> Told:
         """A fault outside the frames' way, under the stream's next number."""
         return Told(fault_event(self._config.name, self._next_seq(), error))
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from edgevlm.box import BoxConfig, load_settings
 from edgevlm.bundle import Manifest
 from edgevlm.bundle.abilities import require
-from edgevlm.config import RunConfig, load_config
+from edgevlm.config import RunConfig
 from edgevlm.event import Event, SummaryEvent
 from edgevlm.runtime.model.load import load
+from edgevlm.runtime.stream.box import run_box
 from edgevlm.runtime.stream.clock import SYSTEM
 from edgevlm.runtime.stream.failover import Failover
 from edgevlm.runtime.stream.mode import mode_of
@@ -20,29 +23,35 @@ from edgevlm.runtime.stream.recording.recorder import Recorder
 from edgevlm.runtime.stream.sinks import Sinks, open_sinks
 from edgevlm.runtime.stream.sources import open_source
 
+_log = logging.getLogger(__name__)
+
 
 def run(
-    config: RunConfig | str | os.PathLike[str],
+    config: RunConfig | BoxConfig | str | os.PathLike[str],
     settings: Sequence[str] = (),
     stopped: Callable[[], bool] = lambda: False,
+    note: Callable[[str], None] = _log.info,
 ) -> Iterator[Event]:
-    """The events of a stream, the summary last.
+    """The events of a stream, the summary last; or of several with one model, see ``run_box``.
 
     Args:
         config: settings, or the path of a TOML file with them.
         settings: ``key=value`` overrides of the file.
         stopped: asked between frames and between tokens; True ends the run with its summary.
+        note: told what several streams cost, in words.
 
     Raises:
-        ConfigError: settings that do not fit.
+        ConfigError: settings that do not fit; ``Overcommitted``: rates that do not.
         BundleError: no usable bundle.
         ContractError: a bundle without a language model.
         SourceError: the source cannot be opened, or failed.
         SinkError: a sink cannot be opened, or lost events.
         BackendError: no usable backend.
     """
-    if not isinstance(config, RunConfig):
-        config = load_config(config, settings)
+    if not isinstance(config, RunConfig | BoxConfig):
+        config = load_settings(config, settings)
+    if isinstance(config, BoxConfig):
+        return run_box(config, stopped, note)
     return _events(config, stopped)
 
 

@@ -51,7 +51,7 @@ class DeliveredSink:
         said = self._courier.take_said()
         try:
             pushed = self._outbox.append(
-                f"{self._run}/{event.stream}/{event.seq}",
+                f"{self._run}/{event.stream}/{event.seq or 0}",
                 event.model_dump_json(),
                 alarm=event.kind == "state",
             )

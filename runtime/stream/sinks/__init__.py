@@ -42,6 +42,11 @@ class Sinks:
         self._watchers = [sink for sink in sinks if isinstance(sink, Watcher)]
         self._said: list[SinkError] = []
 
+    @property
+    def watched(self) -> bool:
+        """True if one of them wants to know of frames."""
+        return bool(self._watchers)
+
     def seen(self, frame: Frame, do: Decision, dropped: Mapping[DropReason, int]) -> None:
         """Tell those that want to know of a frame; what they say comes with the next event."""
         for watcher in self._watchers:

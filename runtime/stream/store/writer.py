@@ -146,7 +146,8 @@ class EventStore:
             if self._thumbnails and frame is not None and not event.reused:
                 jpeg = thumbnail(frame)
         body = event.model_dump_json()
-        return _Row(event.stream, event.seq, event.kind, at_ms, self._time.now_ms(), body, jpeg)
+        seq = event.seq or 0  # the closing summary of several streams has none, and a name alone
+        return _Row(event.stream, seq, event.kind, at_ms, self._time.now_ms(), body, jpeg)
 
     def _bound(self) -> None:
         while len(self._waiting) > WAITING_AT_MOST:

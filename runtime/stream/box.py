@@ -1,0 +1,143 @@
+"""Open everything that several streams over one model need, run them, close everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from edgevlm.box import BoxConfig, SharingSection
+from edgevlm.bundle.abilities import require
+from edgevlm.config import RunConfig
+from edgevlm.errors import ConfigError, Overcommitted, SourceError
+from edgevlm.event import Event
+from edgevlm.frame import FrameSource
+from edgevlm.runtime.model.lanes import cache_bytes, load_lanes
+from edgevlm.runtime.model.vlm import Vlm
+from edgevlm.runtime.stream.admission import Admission, Cost, admit, gated_hz, measure, measure_gate
+from edgevlm.runtime.stream.clock import SYSTEM
+from edgevlm.runtime.stream.compose import Notice
+from edgevlm.runtime.stream.funnel import Funnel
+from edgevlm.runtime.stream.many import Item, Line, Stop, merged
+from edgevlm.runtime.stream.mode import mode_of
+from edgevlm.runtime.stream.pipeline import Stream
+from edgevlm.runtime.stream.recording.recorder import Recorder
+from edgevlm.runtime.stream.schedule import Claim, Schedule
+from edgevlm.runtime.stream.sinks import Sink, Sinks, open_sinks
+from edgevlm.runtime.stream.sources import open_source
+from edgevlm.runtime.stream.totals import Totals
+from edgevlm.runtime.stream.turns import TurnLease, Turns
+
+WAITING = 2  # events of each stream before the writer, which bounds the frames that they hold
+
+
+def run_box(
+    config: BoxConfig, stopped: Callable[[], bool], note: Callable[[str], None]
+) -> Iterator[Event]:
+    """The events of all streams, each with its summary, and the summary of them all.
+
+    Args:
+        config: of the box.
+        stopped: True ends all streams with their summaries.
+        note: told in words what the streams cost and whether their rates fit.
+
+    Raises:
+        ConfigError, BundleError, ContractError, SourceError, SinkError, BackendError: as ``run``.
+        Overcommitted: the promised rates do not fit.
+    """
+    with ExitStack() as stack:
+        configs = {stream.name: config.run_config(stream) for stream in config.streams}
+        sources = {name: _source(one, stack) for name, one in configs.items()}
+        places = dict.fromkeys([*config.sinks, *(u for s in config.streams for u in s.sinks)])
+        opened = dict(zip(places, stack.enter_context(open_sinks(list(places))), strict=True))
+        models = dict(zip(configs, _models(config, sources, stack), strict=True))
+        claims = {s.name: Claim(s.priority, s.min_rate_hz or 0.0) for s in config.streams}
+        costs = {name: measure(models[name], one) for name, one in configs.items()}
+        admission = _admitted(config, claims, costs, list(configs.values()), note)
+        kept = cache_bytes(models[config.streams[0].name].bundle.manifest) / 1e6
+        note(f"{len(models)} KV caches of {kept:.1f} MB, one a stream, over weights loaded once")
+        stop, funnel = Stop(stopped), Funnel[Item](WAITING * len(configs))
+        schedule = Schedule(claims, {name: cost.answer_s for name, cost in costs.items()})
+        turns = Turns(schedule, stop)
+        lines = {}
+        for section in config.streams:
+            name, one = section.name, configs[section.name]
+            line = Line(name, funnel, stop)
+            own = [opened[uri] for uri in dict.fromkeys((*config.sinks, *section.sinks))]
+            line.sinks = Sinks([*own, *_recorder(one, models[name], sources[name], stack)])
+            lines[line] = Stream(
+                one,
+                sources[name],
+                models[name],
+                SYSTEM,
+                stop,
+                watcher=line,
+                lease=TurnLease(turns, name, _within_s(section)),
+            )
+            for place in admission.refused:
+                if place.name == name:
+                    line.say(Notice("overload", str(place)))
+        shared = Sinks([opened[uri] for uri in config.sinks])
+        yield from merged(lines, funnel, stop, Totals(config.name, SYSTEM), shared)
+
+
+def _source(config: RunConfig, stack: ExitStack) -> FrameSource:
+    settings = config.source
+    try:
+        source = open_source(
+            settings.uri,
+            realtime=settings.realtime,
+            reconnect=settings.reconnect,
+            timeout_s=settings.timeout_s,
+        )
+        stack.callback(source.close)
+        mode_of(config, source.live)  # refused before a model is loaded
+    except (ConfigError, SourceError) as exc:
+        raise type(exc)(f"stream {config.name!r}: {exc}") from exc
+    return source
+
+
+def _models(config: BoxConfig, sources: dict[str, FrameSource], stack: ExitStack) -> list[Vlm]:
+    engine = config.engine
+    live = any(source.live for source in sources.values())
+    models = load_lanes(
+        len(config.streams),
+        config.bundle,
+        backend=engine.backend,
+        threads=engine.threads,
+        spin=not live if engine.spin is None else engine.spin,
+        verify=engine.verify,
+        cpu_fallback=engine.cpu_fallback,
+        trust_engines=engine.trust_engines,
+    )
+    for model in models:
+        stack.callback(model.close)
+    require(models[0].bundle.manifest, "ask")
+    return models
+
+
+def _admitted(
+    config: BoxConfig,
+    claims: dict[str, Claim],
+    costs: dict[str, Cost],
+    streams: list[RunConfig],
+    note: Callable[[str], None],
+) -> Admission:
+    admission = admit(claims, costs, measure_gate(), [gated_hz(one) for one in streams])
+    if admission.refused and not config.overcommit:
+        raise Overcommitted(
+            f"{admission}; lower min_rate_hz or generation.max_tokens, or run with --overcommit"
+        )
+    note(str(admission))
+    return admission
+
+
+def _recorder(config: RunConfig, model: Vlm, source: FrameSource, stack: ExitStack) -> list[Sink]:
+    if config.record is None:
+        return []
+    recorder = Recorder(Path(config.record), config, model.bundle.manifest, source.live)
+    return [stack.enter_context(closing(recorder))]
+
+
+def _within_s(section: SharingSection) -> float | None:
+    return section.deadline_s or section.policy.max_age_s

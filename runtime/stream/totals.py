@@ -1,0 +1,56 @@
+"""The closing figures of several streams together."""
+
+from __future__ import annotations
+
+from edgevlm.answer import Timing
+from edgevlm.event import AnswerEvent, Event, FrameTotals, SummaryEvent
+from edgevlm.runtime.stream.accounting import Account, peak_rss_mb, percentiles
+from edgevlm.runtime.stream.clock import Clock
+
+
+class Totals:
+    """Adds up what streams say.
+
+    Args:
+        name: the stream of the summary.
+        clock: of the rate.
+    """
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self._name = name
+        self._clock = clock
+        self._begun_ns = clock.monotonic_ns()
+        self._answers = Account()  # of which only what answers took is used
+        self._streams: dict[str, FrameTotals] = {}
+
+    def take(self, event: Event) -> None:
+        """Note one event of one of the streams."""
+        if isinstance(event, SummaryEvent):
+            self._streams[event.stream] = event.frames
+        elif isinstance(event, AnswerEvent) and not event.reused:
+            self._answers.timed(Timing(**event.timings_ms.model_dump()), event.age_ms)
+
+    def summary(self) -> SummaryEvent:
+        """The last event of the run."""
+        frames = self._sum()
+        elapsed_s = (self._clock.monotonic_ns() - self._begun_ns) / 1e9
+        return SummaryEvent(
+            stream=self._name,
+            seq=None,
+            frames=frames,
+            age_ms=percentiles(self._answers.ages_ms),
+            stages_ms={k: percentiles(v) for k, v in self._answers.stages_ms.items()},
+            answers_per_s=round(frames.answered / elapsed_s, 3) if elapsed_s > 0 else 0.0,
+            peak_rss_mb=peak_rss_mb(),
+            streams=self._streams,
+        )
+
+    def _sum(self) -> FrameTotals:
+        whole = Account()
+        for frames in self._streams.values():
+            whole.read += frames.read
+            whole.answered += frames.answered
+            whole.reused += frames.reused
+            whole.failed += frames.failed
+            whole.dropped.update(frames.dropped)
+        return whole.totals()
