@@ -92,10 +92,9 @@ class Stream:
         else:
             self._gate = self._intake = playback(self._account)
         self._standing: _Standing | None = None
-        self._seq = 0
+        self._seq = self._failures = 0
         self._begun_ns = clock.monotonic_ns()
         self._last_reuse_s: float | None = None
-        self._failures = 0
         self._lease = lease or Sole()
         self._asking = Asking(
             config, self._gate, self._intake.newest, clock, stopped, self._lease, source.live
