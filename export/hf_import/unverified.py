@@ -18,7 +18,7 @@ class NoReference:
 
     def write(self, root: Path, progress: Progress) -> None:
         """Write ``probe/`` with a question that the graphs must at least be able to take."""
-        run_module("edgevlm.runtime.model.probe_inputs", root, doing="trying the imported graphs")
+        run_module("edgevlm.runtime.model.probe_inputs", root, doing="preparing the parity probe")
         for case in cases(root / "probe"):
             case.forget_pixels()
         (root / "probe" / "reference.txt").write_text(NOTHING + "\n", "utf-8")

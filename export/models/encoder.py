@@ -134,10 +134,10 @@ class EncoderFamily:
 
     def reference_model(self, checkpoint: Checkpoint, config: Mapping[str, Any]) -> Any:
         """The source model in float32, as the class that the configuration names."""
-        from edgevlm.export.reference.transformers_encoder import load_model
+        from edgevlm.export.reference.pretrained import load_pretrained
 
         named = config.get("architectures") or ["AutoModel"]
-        return load_model(checkpoint.folder, str(named[0]))
+        return load_pretrained(str(named[0]), checkpoint.folder)
 
     def reference_inputs(
         self,

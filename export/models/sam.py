@@ -73,9 +73,9 @@ class SamFamily:
 
     def reference_model(self, checkpoint: Checkpoint, config: dict[str, Any]) -> Any:  # noqa: ARG002
         """The source model in float32."""
-        from edgevlm.export.reference.transformers_encoder import load_model
+        from edgevlm.export.reference.pretrained import load_pretrained
 
-        return load_model(checkpoint.folder, "SamModel")
+        return load_pretrained("SamModel", checkpoint.folder)
 
     def reference_inputs(
         self,

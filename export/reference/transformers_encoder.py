@@ -67,33 +67,6 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def load_model(folder: Path, class_name: str) -> Any:
-    """A checkpoint in float32, as one class of transformers.
-
-    Raises:
-        CheckpointError: transformers refuses it, or weights are missing from the files.
-    """
-    import torch
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(os.cpu_count() or 1)
-    try:
-        model, report = getattr(transformers, class_name).from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
-    except Exception as exc:  # transformers raises whatever a checkpoint provokes
-        line = " ".join(str(exc).split())
-        raise CheckpointError(f"transformers cannot load {folder}: {line:.300}") from exc
-    if lost := sorted(report["missing_keys"]):
-        raise CheckpointError(
-            f"{folder} lacks {len(lost)} weights that transformers would draw at random: "
-            f"{', '.join(lost[:3])}"
-        )
-    return model.eval()
-
-
 def compute(
     model: Any,
     family: ReferenceFamily,

@@ -27,6 +27,7 @@ from edgevlm.bundle.probe_case import (
 from edgevlm.errors import CheckpointError
 from edgevlm.export.checkpoint import Checkpoint
 from edgevlm.export.models.hf_config import full_config
+from edgevlm.export.reference.pretrained import checked, load_pretrained
 from edgevlm.export.reference.unpacked import load_unpacked
 from edgevlm.registry import FAMILIES
 from edgevlm.tensors import Array
@@ -64,35 +65,21 @@ def load_model(folder: Path, adapter: Path | None) -> Any:
     Raises:
         CheckpointError: transformers refuses it, or weights are missing from the files.
     """
-    import torch
-    import transformers
+    from transformers import GenerationConfig
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(os.cpu_count() or 1)
-    try:
-        if (checkpoint := Checkpoint(folder)).quantization:
-            model, report = load_unpacked(checkpoint)
-        else:
-            model, report = transformers.AutoModelForImageTextToText.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-            )
-    except Exception as exc:  # transformers raises whatever a checkpoint provokes
-        line = " ".join(str(exc).split())
-        raise CheckpointError(f"transformers cannot load {folder}: {line:.300}") from exc
-    if lost := sorted(report["missing_keys"]):
-        raise CheckpointError(
-            f"{folder} lacks {len(lost)} weights that transformers would draw at random: "
-            f"{', '.join(lost[:3])}"
-        )
+    if (checkpoint := Checkpoint(folder)).quantization:
+        model = checked(folder, lambda: load_unpacked(checkpoint))
+    else:
+        whole = adapter is not None  # peft would merge into the checkpoint's own files
+        model = load_pretrained("AutoModelForImageTextToText", folder, whole=whole)
     if adapter is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     # The probe is about the model: its own most probable tokens, whatever rules its answers have.
     start = model.generation_config.decoder_start_token_id
-    model.generation_config = transformers.GenerationConfig(decoder_start_token_id=start)
-    return model.eval()
+    model.generation_config = GenerationConfig(decoder_start_token_id=start)
+    return model
 
 
 def answer(

@@ -19,13 +19,11 @@ from edgevlm.runtime.model.context import Context
 from edgevlm.runtime.model.decoder import load_decoder
 from edgevlm.runtime.model.detokenize import TextStream
 from edgevlm.runtime.model.embedding import EmbeddingTable
-from edgevlm.runtime.model.image import load_image
-from edgevlm.runtime.model.messages import pictures
-from edgevlm.runtime.model.prompt import Prompt, PromptBuilder
+from edgevlm.runtime.model.prompt import Prompt
+from edgevlm.runtime.model.reader import Reader
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.rows_builder import RowsBuilder
 from edgevlm.runtime.model.seq2seq import Seq2SeqDecoder
-from edgevlm.runtime.model.tokenizer import read_tokenizer
 from edgevlm.runtime.model.turn import Turn
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
 from edgevlm.tensors import Array, Float32
@@ -46,19 +44,11 @@ class Inference:
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, watch: tuple[str, ...] = ()) -> None:
-        manifest = bundle.manifest
-        self._manifest = manifest
-        self._spec, _, prompt = manifest.language
+        self._spec, _, _ = bundle.manifest.language
         self._backend = backend.name
         self._closed = False
-        self._tokenizer = read_tokenizer(bundle)
-        template = prompt.chat_template
-        self._prompts = PromptBuilder(
-            prompt, bundle.read_text(template) if template else None, self._tokenizer
-        )
+        self._reader = Reader(bundle, backend)
         self._table = EmbeddingTable(bundle)
-        self._image_token = prompt.image_token_id
-        self._vision = VisionEncoder(bundle, backend) if "vision" in manifest.graphs else None
         self._decoder = load_decoder(bundle, backend, self._table, watch)
         self._answering = Answering(bundle, backend, self._decoder, self._table)
         self._context = Context(self._decoder, self._table, self._spec.prefix_attention)
@@ -66,11 +56,11 @@ class Inference:
     @property
     def vision(self) -> VisionEncoder | None:
         """The vision encoder, where the bundle has one."""
-        return self._vision
+        return self._reader.vision
 
     def text_stream(self) -> TextStream:
         """A decoder of tokens to text, at its beginning."""
-        return TextStream(self._tokenizer)
+        return TextStream(self._reader.tokenizer)
 
     def encode(self, image: Any, among: int = 1) -> Encoded:
         """One picture through the vision encoder, unless it is encoded already.
@@ -79,12 +69,7 @@ class Inference:
             image: the picture, or what came of it.
             among: so many pictures in the prompt.
         """
-        if isinstance(image, Encoded):
-            return image
-        if self._vision is None:
-            raise ContractError(f"{self._manifest.name} has no vision encoder: it takes text only")
-        alpha = self._manifest.image.alpha if self._manifest.image else "drop"
-        return self._vision.encode(load_image(image, alpha), among)
+        return self._reader.encode(image, among)
 
     def begin(
         self, turn: Turn, messages: list[Mapping[str, Any]], encoded: Sequence[Encoded] = ()
@@ -99,26 +84,15 @@ class Inference:
         Raises:
             ContractError: messages that do not fit.
         """
-        given = [] if encoded else list(pictures(messages))
-        turn.encoded = list(encoded) or [self.encode(p, len(given)) for p in given]
-        fresh = [e for e, p in zip(turn.encoded, given, strict=False) if e is not p]
-        turn.encode_ms = sum(e.encode_ms for e in fresh)
-        turn.prepare_ms = sum(e.preprocess_ms for e in fresh)
+        self._reader.read(turn, messages, encoded)
         begun = time.perf_counter_ns()
-        turn.prompt = self._prompts.build(
-            messages, [e.labels for e in turn.encoded], [e.expansion for e in turn.encoded]
-        )
         rows = self._rows(turn.prompt, turn)
         turn.prepare_ms += (time.perf_counter_ns() - begun) / 1e6
         return rows
 
     def prompt_ids(self, turn: Turn) -> list[int]:
         """The whole prompt as token ids, the image token (or -1) at every visual row."""
-        image = -1 if self._image_token is None else self._image_token
-        ids = list(turn.prompt.texts[0])
-        for (n, m), text in zip(turn.prompt.segments, turn.prompt.texts[1:], strict=True):
-            ids += [image] * len(turn.encoded[n].segments[m].rows) + list(text)
-        return ids
+        return self._reader.prompt_ids(turn)
 
     def tokens(
         self, turn: Turn, messages: list[Mapping[str, Any]], asking: Asking
@@ -204,11 +178,6 @@ class Inference:
 
     def _rows(self, prompt: Prompt, turn: Turn) -> Rows:
         """Embeddings behind the constant part, pictures in their slots."""
-        shown = {n for n, _ in prompt.segments}
-        if shown != set(range(len(turn.encoded))):
-            raise ContractError(
-                f"the prompt has {len(shown)} image slots for {len(turn.encoded)} images"
-            )
         constant = self._context.constant_part(prompt)
         first = () if constant else prompt.texts[0]
         builder = RowsBuilder(self._spec, len(constant))
@@ -226,11 +195,10 @@ class Inference:
 
     def answer(self, turn: Turn) -> Answer:
         """What a finished turn gave, and what it cost."""
-        return turn.answer(self._tokenizer, self._backend)
+        return turn.answer(self._reader.tokenizer, self._backend)
 
     def close(self) -> None:
         """Release graphs and cache; may be called twice."""
         self._closed = True
         self._decoder.close()
-        if self._vision is not None:
-            self._vision.close()
+        self._reader.close()

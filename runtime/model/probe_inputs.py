@@ -17,10 +17,10 @@ from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.errors import EdgeVLMError
 from edgevlm.runtime.model.check_pictures import pictures_of
 from edgevlm.runtime.model.image import load_image
-from edgevlm.runtime.model.inference import Inference
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.messages import conversation
 from edgevlm.runtime.model.probe_encoder import write_encoder_inputs
+from edgevlm.runtime.model.reader import Reader
 from edgevlm.runtime.model.turn import Turn
 
 UInt8 = NDArray[np.uint8]
@@ -45,7 +45,6 @@ def write_inputs(bundle: Bundle, pictures: Path | None) -> None:
 
     Raises:
         ImageError: a picture of the folder cannot be taken, or there is none.
-        ContextOverflow: a prompt does not fit the context.
     """
     root = bundle.root / "probe"
     own = [] if pictures is None else pictures_of(pictures)
@@ -54,28 +53,28 @@ def write_inputs(bundle: Bundle, pictures: Path | None) -> None:
         checks = [(f"check-{path.name}", path) for path in own]
         write_encoder_inputs(bundle, open_backend("ort-cpu", spin=False), [*shown, *checks])
         return
-    inference = Inference(bundle, open_backend("ort-cpu", spin=False))
+    reader = Reader(bundle, open_backend("ort-cpu", spin=False))
     try:
         if "vision" in bundle.manifest.graphs:
-            _write(inference, ProbeCase(root / "picture"), [probe_picture(HEIGHT, WIDTH)])
+            _write(reader, ProbeCase(root / "picture"), [probe_picture(HEIGHT, WIDTH)])
         else:
-            _write(inference, ProbeCase(root / "text"), [])
+            _write(reader, ProbeCase(root / "text"), [])
         for path in own:
             case = ProbeCase(root / f"check-{path.name}")
-            _write(inference, case, [load_image(path)])
+            _write(reader, case, [load_image(path)])
     finally:
-        inference.close()
+        reader.close()
 
 
-def _write(inference: Inference, case: ProbeCase, pictures: list[UInt8]) -> None:
+def _write(reader: Reader, case: ProbeCase, pictures: list[UInt8]) -> None:
     turn = Turn()
-    inference.begin(turn, conversation(pictures, QUESTION, None, None))
+    reader.read(turn, conversation(pictures, QUESTION, None, None))
     case.save_question(QUESTION)
     for n, (picture, encoded) in enumerate(zip(pictures, turn.encoded, strict=True)):
         case.save(f"picture.{n}", picture)
         for m, tile in enumerate(encoded.pixels):
             case.save(f"pixels.{n}.{m}", tile)
-    case.save("ids", np.array(inference.prompt_ids(turn), np.int64))
+    case.save("ids", np.array(reader.prompt_ids(turn), np.int64))
 
 
 def main(arguments: list[str]) -> int:
