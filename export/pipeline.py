@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from edgevlm.bundle import BundleWriter, Manifest
-from edgevlm.errors import CheckpointError, ConfigError, ExportError, ParityError
+from edgevlm.errors import CheckpointError, ConfigError, ExportError
 from edgevlm.export import recipe as checkpoint_recipe
 from edgevlm.export.decoder.weights import check_shapes
 from edgevlm.export.hf_import import recipe as graph_recipe
 from edgevlm.export.hf_import.files import graph_folder
 from edgevlm.export.hf_layout.folder import LayoutWriter
 from edgevlm.export.hf_layout.pipeline import check_options, write_layout
+from edgevlm.export.judgement import judge
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.progress import Progress, Report
 from edgevlm.export.repair.rounds import Repair
@@ -131,28 +132,10 @@ def _write_graphs(
 def _judge(
     certificate: Certificate, target: Path, options: ExportOptions, repair: str = ""
 ) -> None:
-    """Raise ParityError for missed gates that nobody allowed, and for values not finite."""
-    misses = certificate.misses
-    if misses and not (options.allow_drift and certificate.finite):
-        advice = "try a higher --precision"
-        if certificate.finite:
-            advice += ", or accept it with --allow-drift"
-        else:
-            repair = "; ".join(filter(None, ["some values are not finite", repair]))
-        raise ParityError(
-            f"{target} is not written: parity gates missed ({', '.join(misses)}); "
-            f"{'; '.join([*_figures(certificate), *filter(None, [repair])])}; {advice}"
-        )
-
-
-def _figures(certificate: Certificate) -> list[str]:
-    parts = []
-    for backend in certificate.backends:
-        for stage in backend.stages:
-            if not stage.passed:
-                parts.append(f"{stage.stage} cosine {stage.cosine} under {stage.gate_cosine}")
-        if backend.logits is not None:
-            parts.append(
-                f"logits max error {backend.logits.max_abs}, KL {backend.logits.kl_nats} nats"
-            )
-    return parts
+    judge(
+        certificate,
+        f"{target} is",
+        allow_drift=options.allow_drift,
+        advice="try a higher --precision",
+        repair=repair,
+    )

@@ -35,6 +35,9 @@ def command(
     measure: Annotated[
         bool, typer.Option(help="run the lowered graphs on the CPU: what lowering them costs")
     ] = True,
+    allow_drift: Annotated[
+        bool, typer.Option("--allow-drift", help="keep engines of graphs below a parity gate")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="replace the target's engines")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
@@ -47,7 +50,12 @@ def command(
 
     end_by_exception()
     options = BuildOptions(
-        precision=precision, workspace_mib=workspace_mb, level=level, force=force, measure=measure
+        precision=precision,
+        workspace_mib=workspace_mb,
+        level=level,
+        force=force,
+        measure=measure,
+        allow_drift=allow_drift,
     )
     with progress(f"build {target}") as report:
         done = build(bundle, parse_target(target), options, report)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import onnx
 
 from edgevlm.bundle import Bundle, Manifest
 from edgevlm.bundle.cache import cache_folder
@@ -17,11 +14,13 @@ from edgevlm.bundle.engines import EngineEntry, EngineKey, Platform
 from edgevlm.bundle.entries import TensorEntry
 from edgevlm.bundle.static_cache import StaticLowering
 from edgevlm.errors import BuildError, BundleError, ContractError, ExportError
+from edgevlm.export.engines.graph_files import graph_files, graph_hash
 from edgevlm.export.engines.job import Compiled, CompileJob, Device, Survey
 from edgevlm.export.engines.library import check_installed, numbers
 from edgevlm.export.engines.process import run_job, survey
 from edgevlm.export.engines.profiles import profiles_of
 from edgevlm.export.engines.target import BuildTarget
+from edgevlm.export.judgement import judge
 from edgevlm.export.progress import Report
 from edgevlm.export.targets.as_bundle import measure
 from edgevlm.export.targets.operators import check_operators
@@ -47,6 +46,7 @@ class BuildOptions:
         force: replace the target's engines.
         measure: run the lowered graphs on the CPU over the stored probe, where ONNX Runtime is
             here: what the lowering and its precision cost.
+        allow_drift: keep engines of graphs that miss a parity gate.
         device: what to compile for, where it is not this machine's.
     """
 
@@ -55,6 +55,7 @@ class BuildOptions:
     level: int = LEVEL
     force: bool = False
     measure: bool = True
+    allow_drift: bool = False
     device: Device | None = None
 
 
@@ -87,6 +88,7 @@ def build(
         BundleExists: the target has engines and ``force`` is not set.
         BundleError: no bundle folder, or one that cannot be written.
         BackendUnavailable: the compiler or its device is not here.
+        ParityError: the lowered graphs miss a gate, and ``allow_drift`` is not set.
         UnsupportedOperator: a graph has what the target does not take; the node is named.
         BuildMemoryError: the compiler ran out of memory.
         ExportError: a graph cannot be lowered or compiled.
@@ -107,7 +109,7 @@ def build(
         here = survey(Survey(library=target.library, module=target.module, device=device))
         try:
             graphs = _lowered(writer, here, options, report, lower)
-            lowered = _measured(writer.bundle, graphs, report) if options.measure else None
+            lowered = _measured(writer.bundle, graphs, target, options, report)
             made, compiled = _compile(writer, target, here, graphs, options, report)
             report(len(graphs), len(graphs), "writing the manifest")
             parity = BackendParity(backend=target.backend, status="compiled, not run")
@@ -193,16 +195,30 @@ def _compile(
 
 
 def _measured(
-    bundle: Bundle, graphs: Mapping[str, TargetGraph], report: Report
+    bundle: Bundle,
+    graphs: Mapping[str, TargetGraph],
+    target: BuildTarget,
+    options: BuildOptions,
+    report: Report,
 ) -> BackendParity | None:
-    """The lowered graphs against the source model; None where nothing here can run them."""
-    if importlib.util.find_spec("onnxruntime") is None:
+    """The lowered graphs against the source model; None where that is not wanted or not possible.
+
+    Raises:
+        ParityError: they miss a gate that the options hold them to.
+    """
+    if not options.measure or importlib.util.find_spec("onnxruntime") is None:
         return None
     report(0, len(graphs), "running the lowered graphs on the CPU")
     try:
         found = measure(bundle, graphs)
     except ContractError:  # bf16, for which no CPU kernel exists
         return None
+    judge(
+        found,
+        f"{bundle.root}: engines for {target.name} are",
+        allow_drift=options.allow_drift,
+        advice="try another --precision",
+    )
     return next((b for b in found.backends if b.backend == "ort-cpu"), None)
 
 
@@ -217,25 +233,3 @@ def _check_tensors(
             f"{name}: the engine's tensors are not the graph's: "
             + ", ".join(f"{n} is {have.get(n)}, wanted {want.get(n)}" for n in odd)
         )
-
-
-def graph_files(path: Path) -> list[Path]:
-    """An ONNX file and the data files that it names, in the order of their names."""
-    model = onnx.load(str(path), load_external_data=False)
-    names = {
-        pair.value
-        for tensor in model.graph.initializer
-        for pair in tensor.external_data
-        if pair.key == "location"
-    }
-    return [path, *(path.parent / name for name in sorted(names))]
-
-
-def graph_hash(path: Path) -> str:
-    """SHA-256 over a graph and its weights."""
-    digest = hashlib.sha256()
-    for file in graph_files(path):
-        with file.open("rb") as opened:
-            while piece := opened.read(1 << 20):
-                digest.update(piece)
-    return digest.hexdigest()
