@@ -24,6 +24,7 @@
     │   │   └── SourceUnauthorized   it wants other credentials
     │   └── SourceStalled            it stopped delivering
     ├── SinkError                    events do not reach where they should go
+    │   └── EmbeddingMismatch        vectors of another model than the event store's
     ├── PackError                    an archive for a board cannot be made
     └── ExportError                  checkpoint to bundle
         ├── CheckpointError          missing, damaged or unknown weights
@@ -124,6 +125,10 @@ class SourceStalled(SourceError):
 
 class SinkError(EdgeVLMError):
     """A sink cannot be opened, or cannot deliver events."""
+
+
+class EmbeddingMismatch(SinkError):
+    """Vectors of one model do not compare with those of another, which the event store holds."""
 
 
 class PackError(EdgeVLMError):

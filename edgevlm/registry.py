@@ -158,7 +158,7 @@ SINKS = Registry(
         ),
         "sqlite": Entry(
             "edgevlm.runtime.stream.sinks.sqlite:SqliteSink",
-            "sqlite:PATH?days=30&megabytes=1000, the event store: `edgevlm events` reads it",
+            "sqlite:PATH?days=30&embed=BUNDLE, the event store: `edgevlm events` reads it",
         ),
         "video": Entry(
             "edgevlm.runtime.stream.sinks.video:VideoSink",

@@ -1,4 +1,7 @@
-"""``sqlite:PATH``: every event into the event store, with a thumbnail of each new answer."""
+"""``sqlite:PATH``: every event into the event store, with a thumbnail of each new answer.
+
+With ``embed=BUNDLE`` also a vector of each such frame, by which `edgevlm events --like` finds it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from urllib.parse import parse_qsl
 
 from edgevlm.errors import ConfigError, SinkError
 from edgevlm.runtime.stream.sinks.base import Told
+from edgevlm.runtime.stream.store.embedder import Embedder
 from edgevlm.runtime.stream.store.retention import Retention
 from edgevlm.runtime.stream.store.writer import EventStore
 
-_OPTIONS = ("days", "megabytes", "thumbnails")
+_OPTIONS = ("days", "megabytes", "thumbnails", "embed")
 
 
 class SqliteSink:
@@ -22,6 +26,9 @@ class SqliteSink:
     Raises:
         ConfigError: an unknown option or a value that is no number.
         SinkError: the file cannot be opened.
+        EmbeddingMismatch: it holds vectors of another bundle than ``embed`` names.
+        BundleError: that bundle cannot be used.
+        ContractError: that bundle has no vision encoder.
     """
 
     def __init__(self, uri: str) -> None:
@@ -37,7 +44,14 @@ class SqliteSink:
             megabytes=self._number(options, "megabytes", 1000) or None,
         )
         pictures = self._number(options, "thumbnails", 1) != 0
-        self._store = EventStore(Path(path), retention, thumbnails=pictures)
+        self._embedder = Embedder(Path(options["embed"])) if options.get("embed") else None
+        try:
+            self._store = EventStore(
+                Path(path), retention, thumbnails=pictures, embedder=self._embedder
+            )
+        except BaseException:
+            self._release()
+            raise
 
     def _number(self, options: dict[str, str], key: str, default: float) -> float:
         try:
@@ -68,4 +82,11 @@ class SqliteSink:
         Raises:
             SinkError: events are lost.
         """
-        self._store.close()
+        try:
+            self._store.close()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._embedder is not None:
+            self._embedder.close()

@@ -29,6 +29,35 @@ class StoredEvent:
     thumbnail: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which events are meant; arguments as in ``find``."""
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+    streams: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    where: Sequence[Condition] = ()
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """A condition on the table ``events``, and its parameters; "1" where all are meant."""
+        tests: list[str] = []
+        values: list[Any] = []
+        for test, value in (("at_ms >= ?", self.since_ms), ("at_ms < ?", self.until_ms)):
+            if value is not None:
+                tests.append(test)
+                values.append(value)
+        for column, wanted in (("stream", self.streams), ("kind", self.kinds)):
+            if wanted:
+                tests.append(f"{column} IN ({', '.join('?' * len(wanted))})")
+                values += wanted
+        for condition in self.where:
+            test, needed = condition_sql(condition)
+            tests.append(test)
+            values += needed
+        return " AND ".join(tests) or "1", values
+
+
 def condition_sql(condition: Condition) -> tuple[str, list[Any]]:
     """A condition as SQL with its parameters; it selects what ``Condition.holds`` is True for."""
     place = "$" + "".join(f'."{part}"' for part in condition.path.split("."))
@@ -93,9 +122,9 @@ def find(
     Raises:
         SinkError: no readable store.
     """
-    tests, values = _tests(since_ms, until_ms, streams, kinds, where)
+    test, values = Selection(since_ms, until_ms, streams, kinds, where).sql()
     picture = "(SELECT jpeg FROM thumbnails WHERE event = e.id)" if thumbnails else "NULL"
-    newest = f"SELECT * FROM events WHERE {' AND '.join(tests)} ORDER BY id DESC LIMIT ?"
+    newest = f"SELECT * FROM events WHERE {test} ORDER BY id DESC LIMIT ?"
     query = f"SELECT run, stream, seq, body, {picture} FROM ({newest}) AS e ORDER BY id"
     with closing(open_for_reading(path)) as db:
         try:
@@ -119,27 +148,3 @@ def stored_streams(path: Path) -> list[str]:
         except sqlite3.DatabaseError as exc:
             raise SinkError(f"{path} cannot be read: {exc}") from exc
     return [str(name) for (name,) in found]
-
-
-def _tests(
-    since_ms: int | None,
-    until_ms: int | None,
-    streams: Sequence[str],
-    kinds: Sequence[str],
-    where: Sequence[Condition],
-) -> tuple[list[str], list[Any]]:
-    tests: list[str] = ["1"]
-    values: list[Any] = []
-    for test, value in (("at_ms >= ?", since_ms), ("at_ms < ?", until_ms)):
-        if value is not None:
-            tests.append(test)
-            values.append(value)
-    for column, wanted in (("stream", streams), ("kind", kinds)):
-        if wanted:
-            tests.append(f"{column} IN ({', '.join('?' * len(wanted))})")
-            values += wanted
-    for condition in where:
-        test, needed = condition_sql(condition)
-        tests.append(test)
-        values += needed
-    return tests, values

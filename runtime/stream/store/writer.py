@@ -10,13 +10,13 @@ events      process killed         power fails                    disk full
 others      kept                   those within a second of the   waiting in memory up to a
                                    last flush may go; the file    bound, the oldest go first
                                    stays whole
-thumbnails  kept                   as others                      not made
+thumbnails, kept                   as others                      not made
+vectors
 ==========  =====================  =============================  ==========================
 """
 
 from __future__ import annotations
 
-import io
 import sqlite3
 import uuid
 from collections import deque
@@ -24,21 +24,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
-from edgevlm.errors import SinkError
+from edgevlm.errors import BackendError, ImageError, SinkError
 from edgevlm.event import AnswerEvent, Event
 from edgevlm.frame import Frame
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
+from edgevlm.runtime.stream.store import vectors
 from edgevlm.runtime.stream.store.clock import KeptTime
 from edgevlm.runtime.stream.store.retention import Retention
 from edgevlm.runtime.stream.store.schema import open_for_writing
+from edgevlm.runtime.stream.store.thumbnail import thumbnail
+from edgevlm.tensors import Float32
 
 WAITING_AT_MOST = 10_000  # events in memory while the disk takes none
 SYNC_EVERY_MS = 1000
 PURGE_EVERY_MS = 1000
 RETRY_EVERY_MS = 1000
-THUMBNAIL_PX = 192
 _ALARMS = ("state",)
 
 
@@ -50,6 +50,7 @@ class _Row(NamedTuple):
     kept_ms: int
     body: str
     jpeg: bytes | None
+    vector: Float32 | None
 
 
 class EventStore:
@@ -62,10 +63,12 @@ class EventStore:
         path: of the file; its folder must be there.
         retention: what is forgotten.
         thumbnails: keep a small JPEG of every frame that got a new answer.
+        embedder: keep a vector of each such frame; called by ``add``, closed by whoever made it.
         clock: of retention.
 
     Raises:
         SinkError: it cannot be opened, or is no event store.
+        EmbeddingMismatch: it holds vectors of another model.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class EventStore:
         retention: Retention | None = None,
         *,
         thumbnails: bool = True,
+        embedder: vectors.Embeds | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self.path = path
@@ -82,6 +86,8 @@ class EventStore:
         self.forgotten = 0
         self._retention = retention or Retention()
         self._thumbnails = thumbnails
+        self._embedder = embedder
+        self._not_embedded = ""
         self._clock = clock
         self._waiting: deque[_Row] = deque()
         self._db: sqlite3.Connection | None = self._open()
@@ -91,7 +97,10 @@ class EventStore:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return open_for_writing(self.path)
+            db = open_for_writing(self.path)
+            if self._embedder is not None:
+                _prepare(db, self._embedder)
+            return db
         except sqlite3.OperationalError as exc:  # locked, no permission, no folder
             raise SinkError(f"{self.path} cannot be written: {exc}") from exc
         except sqlite3.DatabaseError as exc:
@@ -107,6 +116,8 @@ class EventStore:
                 if tail.exists():
                     tail.rename(aside.with_name(aside.name + suffix))
             made = open_for_writing(self.path)
+            if self._embedder is not None:
+                _prepare(made, self._embedder)
         except (OSError, sqlite3.DatabaseError) as exc:
             raise SinkError(f"{self.path} is damaged ({damage}) and cannot be replaced") from exc
         self.quarantined = aside
@@ -117,9 +128,10 @@ class EventStore:
 
         Raises:
             SinkError: the disk takes no more (said once; events wait in memory, the oldest ordinary
-                ones go first when there are over ``WAITING_AT_MOST``), or takes them again.
+                ones go first when there are over ``WAITING_AT_MOST``), or takes them again; or the
+                event is stored, and its frame has no vector (said once for a reason).
         """
-        waited = bool(self._waiting)
+        waited, before = bool(self._waiting), self._not_embedded
         self._waiting.append(self._row(event, None if waited else frame))
         now = self._time.now_ms()
         if waited and now - self._retried_ms < RETRY_EVERY_MS:
@@ -136,18 +148,32 @@ class EventStore:
         if waited:
             lost, self.forgotten = self.forgotten, 0
             raise SinkError(f"{self.path}: written again; {lost} events are lost")
+        if self._not_embedded not in ("", before):
+            raise SinkError(f"{self.path}: frames get no vectors: {self._not_embedded}")
 
     def _row(self, event: Event, frame: Frame | None) -> _Row:
         wall_ms = self._clock.wall_ns() // 1_000_000
         at_ms = wall_ms
-        jpeg = None
+        jpeg = vector = None
         if isinstance(event, AnswerEvent):
             at_ms = _milliseconds(event.captured_at)
-            if self._thumbnails and frame is not None and not event.reused:
-                jpeg = thumbnail(frame)
-        body = event.model_dump_json()
+            if frame is not None and not event.reused:
+                jpeg = thumbnail(frame) if self._thumbnails else None
+                vector = self._embedded(frame)
+        kept_ms, body = self._time.now_ms(), event.model_dump_json()
         seq = event.seq or 0  # the closing summary of several streams has none, and a name alone
-        return _Row(event.stream, seq, event.kind, at_ms, self._time.now_ms(), body, jpeg)
+        return _Row(event.stream, seq, event.kind, at_ms, kept_ms, body, jpeg, vector)
+
+    def _embedded(self, frame: Frame) -> Float32 | None:
+        if self._embedder is None:
+            return None
+        try:
+            vector = self._embedder.image(frame.pixels.rgb())
+        except (BackendError, ImageError) as exc:
+            self._not_embedded = str(exc)
+            return None
+        self._not_embedded = ""
+        return vector
 
     def _bound(self) -> None:
         while len(self._waiting) > WAITING_AT_MOST:
@@ -177,10 +203,12 @@ class EventStore:
             cursor = db.execute(
                 "INSERT INTO events (run, stream, seq, kind, at_ms, kept_ms, body)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (self.run, *row[:-1]),
+                (self.run, *row[:-2]),
             )
             if row.jpeg is not None:
                 db.execute("INSERT INTO thumbnails VALUES (?, ?)", (cursor.lastrowid, row.jpeg))
+            if row.vector is not None:
+                vectors.insert(db, cursor.lastrowid or 0, row.vector)
             db.execute("COMMIT")
         except sqlite3.Error:
             if db.in_transaction:
@@ -205,13 +233,12 @@ class EventStore:
             self._db = None
 
 
-def thumbnail(frame: Frame) -> bytes:
-    """A JPEG of at most ``THUMBNAIL_PX`` on its longer side."""
-    picture = Image.fromarray(frame.pixels.rgb())
-    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    written = io.BytesIO()
-    picture.save(written, "JPEG", quality=80)
-    return written.getvalue()
+def _prepare(db: sqlite3.Connection, embedder: vectors.Embeds) -> None:
+    try:
+        vectors.prepare(db, embedder.model)
+    except BaseException:
+        db.close()
+        raise
 
 
 def _milliseconds(rfc3339: str) -> int:
