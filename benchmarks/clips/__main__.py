@@ -54,12 +54,14 @@ def main() -> None:
     """Print the list and write what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--role", choices=("tune", "judge"))
+    parser.add_argument("--clip", action="append", choices=(*names(), FIXED_CAMERA), metavar="NAME")
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--film", action="store_true")
     chosen = parser.parse_args()
     rows, listed, changes = [], {}, 0
-    for name in [*names(chosen.role), *([FIXED_CAMERA] if chosen.role != "tune" else [])]:
+    apart = [] if chosen.role == "tune" else [FIXED_CAMERA]
+    for name in chosen.clip or [*names(chosen.role), *apart]:
         of = clip(name)
         took = ""
         if chosen.film:
