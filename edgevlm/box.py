@@ -34,6 +34,45 @@ class SharingSection(StreamSection):
     deadline_s: float | None = Field(default=None, gt=0)
 
 
+class StepSection(Section):
+    """One step of the governor's ladder; what it leaves out stays as at the step before."""
+
+    rate_hz: float | None = Field(default=None, gt=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_side: int | None = Field(default=None, ge=16, description="pixels of the longer side")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> StepSection:
+        if self.rate_hz is None and self.max_tokens is None and self.max_side is None:
+            raise ValueError("a step bounds rate_hz, max_tokens or max_side")
+        return self
+
+
+class GovernorSection(Section):
+    """When streams are to do less, and what they do less of.
+
+    A step down when a reading was beyond its mark for ``hold_s``: a thermal zone from ``hot_c`` on,
+    load a core from ``busy`` on, ``low_mb`` of free memory or less. A step up when for
+    ``recover_s`` every zone was at ``cool_c`` or below, the load below ``margin`` of its mark, and
+    free memory above ``low_mb`` divided by it.
+    """
+
+    ladder: tuple[StepSection, ...] = Field(min_length=1)
+    hot_c: float = Field(default=85.0, gt=0, lt=150)
+    cool_c: float = Field(default=75.0, gt=0)
+    busy: float | None = Field(default=None, gt=0)
+    low_mb: int | None = Field(default=None, ge=1)
+    margin: float = Field(default=0.8, gt=0, lt=1)
+    hold_s: float = Field(default=5.0, ge=0)
+    recover_s: float = Field(default=30.0, ge=0)
+
+    @model_validator(mode="after")
+    def _apart(self) -> GovernorSection:
+        if self.cool_c >= self.hot_c:
+            raise ValueError(f"cool_c {self.cool_c:g} must be below hot_c {self.hot_c:g}")
+        return self
+
+
 class BoxConfig(Section):
     """Streams, and what they share.
 
@@ -47,6 +86,7 @@ class BoxConfig(Section):
     sinks: tuple[str, ...] = ()
     limits: LimitsSection = LimitsSection()
     engine: EngineSection = EngineSection()
+    governor: GovernorSection | None = None
     overcommit: bool = False
 
     @model_validator(mode="after")

@@ -73,7 +73,7 @@ class Asking:
                 system=settings.system,
                 schema=self._schema,
                 draft=self._drafts,
-                max_tokens=settings.max_tokens,
+                max_tokens=self._lease.caps.tokens(settings.max_tokens),
                 temperature=settings.temperature,
                 top_p=settings.top_p,
                 seed=settings.seed,
@@ -88,7 +88,8 @@ class Asking:
 
     def _asked(self, model: Model, frame: Frame) -> Asked:
         if self._window is None:
-            return Asked({"image": frame.pixels.rgb(), "question": self._config.ask})
+            picture = self._lease.caps.fit(frame.pixels.rgb())
+            return Asked({"image": picture, "question": self._config.ask})
         return self._window.ask(model, frame, position_s(frame, self._live))
 
     def stands(self, frame: Frame) -> bool:

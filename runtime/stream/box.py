@@ -15,9 +15,11 @@ from edgevlm.frame import FrameSource
 from edgevlm.runtime.model.lanes import cache_bytes, load_lanes
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.admission import Admission, Cost, admit, gated_hz, measure, measure_gate
+from edgevlm.runtime.stream.caps import Capped
 from edgevlm.runtime.stream.clock import SYSTEM
 from edgevlm.runtime.stream.compose import Notice
 from edgevlm.runtime.stream.funnel import Funnel
+from edgevlm.runtime.stream.governor import Governor, read_machine
 from edgevlm.runtime.stream.many import Item, Line, Stop, merged
 from edgevlm.runtime.stream.mode import mode_of
 from edgevlm.runtime.stream.pipeline import Stream
@@ -28,11 +30,15 @@ from edgevlm.runtime.stream.sources import open_source
 from edgevlm.runtime.stream.totals import Totals
 from edgevlm.runtime.stream.turns import TurnLease, Turns
 
+LOOK_S = 1.0  # between two looks at the machine
 WAITING = 2  # events of each stream before the writer, which bounds the frames that they hold
 
 
 def run_box(
-    config: BoxConfig, stopped: Callable[[], bool], note: Callable[[str], None]
+    config: BoxConfig,
+    stopped: Callable[[], bool],
+    note: Callable[[str], None],
+    root: Path = Path("/"),
 ) -> Iterator[Event]:
     """The events of all streams, each with its summary, and the summary of them all.
 
@@ -40,6 +46,7 @@ def run_box(
         config: of the box.
         stopped: True ends all streams with their summaries.
         note: told in words what the streams cost and whether their rates fit.
+        root: of the machine's ``sys`` and ``proc``, for the governor.
 
     Raises:
         ConfigError, BundleError, ContractError, SourceError, SinkError, BackendError: as ``run``.
@@ -56,13 +63,14 @@ def run_box(
         admission = _admitted(config, claims, costs, list(configs.values()), note)
         kept = cache_bytes(models[config.streams[0].name].bundle.manifest) / 1e6
         note(f"{len(models)} KV caches of {kept:.1f} MB, one a stream, over weights loaded once")
+        capped = Capped()
         stop, funnel = Stop(stopped), Funnel[Item](WAITING * len(configs))
         schedule = Schedule(claims, {name: cost.answer_s for name, cost in costs.items()})
         turns = Turns(schedule, stop)
         lines = {}
         for section in config.streams:
             name, one = section.name, configs[section.name]
-            line = Line(name, funnel, stop)
+            line = Line(name, funnel, stop, capped)
             own = [opened[uri] for uri in dict.fromkeys((*config.sinks, *section.sinks))]
             line.sinks = Sinks([*own, *_recorder(one, models[name], sources[name], stack)])
             lines[line] = Stream(
@@ -72,13 +80,14 @@ def run_box(
                 SYSTEM,
                 stop,
                 watcher=line,
-                lease=TurnLease(turns, name, _within_s(section)),
+                lease=TurnLease(turns, name, _within_s(section), capped),
             )
             for place in admission.refused:
                 if place.name == name:
                     line.say(Notice("overload", str(place)))
         shared = Sinks([opened[uri] for uri in config.sinks])
-        yield from merged(lines, funnel, stop, Totals(config.name, SYSTEM), shared)
+        govern = _governing(config, capped, list(lines), root)
+        yield from merged(lines, funnel, stop, Totals(config.name, SYSTEM), shared, govern)
 
 
 def _source(config: RunConfig, stack: ExitStack) -> FrameSource:
@@ -130,6 +139,28 @@ def _admitted(
         )
     note(str(admission))
     return admission
+
+
+def _governing(
+    config: BoxConfig, capped: Capped, lines: list[Line], root: Path
+) -> Callable[[], None]:
+    """Looks at the machine every ``LOOK_S`` seconds, and tells the streams what changes."""
+    if config.governor is None:
+        return lambda: None
+    governor, due_s = Governor(config.governor), 0.0
+
+    def look() -> None:
+        nonlocal due_s
+        now_s = SYSTEM.monotonic_ns() / 1e9
+        if now_s < due_s:
+            return
+        due_s = now_s + LOOK_S
+        if (said := governor.look(read_machine(root), now_s)) is not None:
+            capped.now = governor.caps
+            for line in lines:
+                line.say(Notice("throttled", said))
+
+    return look
 
 
 def _recorder(config: RunConfig, model: Vlm, source: FrameSource, stack: ExitStack) -> list[Sink]:

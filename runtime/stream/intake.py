@@ -10,6 +10,7 @@ from edgevlm.runtime.stream.accounting import Account
 from edgevlm.runtime.stream.bad_frames import BadFrames
 from edgevlm.runtime.stream.clock import Clock
 from edgevlm.runtime.stream.handover import HandOver, feed
+from edgevlm.runtime.stream.lease import Lease
 
 
 def position_s(frame: Frame, live: bool) -> float:
@@ -23,21 +24,21 @@ class Rate:
     """Passes so many frames a second, the first one among them.
 
     Args:
-        hz: None passes all.
+        hz: asked for every frame; None passes all.
         live: whether the source is.
     """
 
-    def __init__(self, hz: float | None, live: bool) -> None:
+    def __init__(self, hz: Callable[[], float | None], live: bool) -> None:
         self._hz = hz
         self._live = live
         self._last_s: float | None = None
 
     def passes(self, frame: Frame) -> bool:
         """True if this frame is to be looked at."""
-        if self._hz is None:
+        if (hz := self._hz()) is None:
             return True
         now_s = position_s(frame, self._live)
-        if self._last_s is not None and now_s < self._last_s + 1 / self._hz - 1e-6:
+        if self._last_s is not None and now_s < self._last_s + 1 / hz - 1e-6:
             return False
         self._last_s = now_s
         return True
@@ -57,6 +58,7 @@ class Intake:
         account: told of every frame.
         clock: of limits.
         stopped: asked between frames.
+        lease: says how many frames may be looked at.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Intake:
         account: Account,
         clock: Clock,
         stopped: Callable[[], bool],
+        lease: Lease,
     ) -> None:
         self._limits = config.limits
         self._source = source
@@ -74,7 +77,7 @@ class Intake:
         self._account = account
         self._clock = clock
         self._stopped = stopped
-        self._rate = Rate(config.policy.rate_hz, source.live)
+        self._rate = Rate(lambda: lease.caps.rate(config.policy.rate_hz), source.live)
         self._bad = BadFrames(clock)
         self._begun_ns = clock.monotonic_ns()
         # Frames that nobody will look at take no room where all are kept: the source's thread

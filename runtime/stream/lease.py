@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Protocol
 
 from edgevlm.frame import Frame
+from edgevlm.runtime.stream.caps import UNCAPPED, Caps
 
 
 class Lease(Protocol):
     """Asked by one stream, on its own thread."""
+
+    @property
+    def caps(self) -> Caps:
+        """What the stream may use at most, at present."""
+        ...
 
     @property
     def shared(self) -> bool:
@@ -36,6 +42,7 @@ class Lease(Protocol):
 class Sole:
     """Of a stream that has its model alone."""
 
+    caps = UNCAPPED
     shared = False
     paused_ms = 0.0
 

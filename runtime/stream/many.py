@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgevlm.errors import EdgeVLMError, SinkError
-from edgevlm.event import DropReason, Event, SummaryEvent
+from edgevlm.event import AnswerEvent, DropReason, Event, StateEvent, SummaryEvent
 from edgevlm.frame import Frame
+from edgevlm.runtime.stream.caps import Capped
 from edgevlm.runtime.stream.compose import Notice
 from edgevlm.runtime.stream.funnel import Funnel
 from edgevlm.runtime.stream.handover import feed
@@ -55,15 +56,19 @@ class Line:
         name: of the stream.
         funnel: to the writer.
         stop: of all streams.
+        capped: what streams may use at most, which their events then say.
     """
 
-    def __init__(self, name: str, funnel: Funnel[Item], stop: Stop) -> None:
+    def __init__(
+        self, name: str, funnel: Funnel[Item], stop: Stop, capped: Capped | None = None
+    ) -> None:
         self.name = name
         self.failure: BaseException | None = None
         self.sinks = Sinks(())
         self._funnel = funnel
         self._stop = stop
         self._said: deque[SinkError | Notice] = deque()
+        self._capped = capped or Capped()
 
     def seen(self, frame: Frame, do: Decision, dropped: Mapping[DropReason, int]) -> None:
         """Pass on that a frame was looked at; see ``Watcher``."""
@@ -81,9 +86,16 @@ class Line:
     def _items(self, stream: Stream) -> Iterator[Item]:
         yield from self._faults(stream)
         for told in stream.told():
-            yield self, told
+            yield self, self._marked(told)
             if not isinstance(told.event, SummaryEvent):
                 yield from self._faults(stream)
+
+    def _marked(self, told: Told) -> Told:
+        why, event = self._capped.now.why, told.event
+        if not why or not isinstance(event, AnswerEvent | StateEvent):
+            return told
+        degraded = (*event.degraded, why)
+        return Told(event.model_copy(update={"degraded": degraded}), told.frame)
 
     def _faults(self, stream: Stream) -> Iterator[Item]:
         while self._said:
@@ -114,6 +126,7 @@ def merged(
     stop: Stop,
     totals: Totals,
     shared: Sinks,
+    each: Callable[[], None] = lambda: None,
 ) -> Iterator[Event]:
     """The events of all streams as they come, each one's summary last, then that of them all.
 
@@ -123,15 +136,17 @@ def merged(
         stop: set when the reader goes.
         totals: of the closing summary.
         shared: the sinks that get this summary.
+        each: called before every event, and now and then while none comes.
 
     Raises:
         SourceError, BackendError: a stream failed; the others have gone on to their end.
         SinkError: a sink lost events at the end.
     """
     try:
+        each()
         for line, stream in lines.items():
             line.start(stream)
-        for line, item in funnel.items():
+        for line, item in funnel.items(each):
             for event in line.write(item):
                 totals.take(event)
                 yield event

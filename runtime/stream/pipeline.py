@@ -83,11 +83,12 @@ class Stream:
         self._clock = clock
         self._watcher = watcher
         self._account = Account()
+        self._lease = lease or Sole()
         if playback is None:
             between = hand_over(config, source.live)
             self._gate: Gate | None = LumaGate() if config.policy.gate else None
             self._intake: Intake | Playback = Intake(
-                config, source, between, self._account, clock, stopped
+                config, source, between, self._account, clock, stopped, self._lease
             )
         else:
             self._gate = self._intake = playback(self._account)
@@ -95,7 +96,6 @@ class Stream:
         self._seq = self._failures = 0
         self._begun_ns = clock.monotonic_ns()
         self._last_reuse_s: float | None = None
-        self._lease = lease or Sole()
         self._asking = Asking(
             config, self._gate, self._intake.newest, clock, stopped, self._lease, source.live
         )

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from edgevlm.frame import Frame
+from edgevlm.runtime.stream.caps import Capped, Caps
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.handover import WAKE_S
 from edgevlm.runtime.stream.schedule import NEVER_NS, Schedule
@@ -82,16 +83,25 @@ class TurnLease:
         turns: of the model.
         name: of the stream.
         within_s: an answer is due so long after its frame arrived; None: at no time.
+        capped: what streams may use at most.
     """
 
     shared = True
 
-    def __init__(self, turns: Turns, name: str, within_s: float | None) -> None:
+    def __init__(
+        self, turns: Turns, name: str, within_s: float | None, capped: Capped | None = None
+    ) -> None:
         self.paused_ms = 0.0
         self._turns = turns
         self._name = name
         self._within_ns = None if within_s is None else round(within_s * 1e9)
         self._held = False
+        self._capped = capped or Capped()
+
+    @property
+    def caps(self) -> Caps:
+        """What the stream may use at most, at present."""
+        return self._capped.now
 
     def take(self, frame: Frame) -> bool:
         """Wait until it is this stream's turn; False if the run is stopped before that."""
