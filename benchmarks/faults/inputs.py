@@ -87,7 +87,7 @@ def damaged_log(path: Path, frames: int, fps: int, rng: random.Random) -> Path:
                 "step": step, "data": scene(1000 + n // SCENE, (width, height)).tobytes(),
             }  # fmt: skip
             writer.write_message(TOPIC, schema, message, at_ns, at_ns, n)
-        writer.finish()
+        writer.finish()  # type: ignore[no-untyped-call]
     data = bytearray(path.read_bytes())
     for _ in range(max(1, round(frames * DAMAGE / 10))):
         at = rng.randrange(len(data) // 8, len(data) - len(data) // 8)
