@@ -8,7 +8,7 @@ sits, so that later passes can find it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -129,6 +129,23 @@ class GraphBuilder:
         self._domains.add(domain)
         self._made.update(named)
         return named[0]
+
+    def derived(
+        self, name: str, change: Callable[[onnx.NodeProto], list[onnx.NodeProto]]
+    ) -> GraphBuilder:
+        """Another graph over the same weights, its inputs and outputs not declared yet.
+
+        Args:
+            name: of the graph.
+            change: the nodes that take the place of one of this graph's.
+        """
+        made = GraphBuilder(name, self.data, self.opset, self._ir_version)
+        made._nodes = [new for node in self._nodes for new in change(node)]
+        used = {value for node in made._nodes for value in node.input}
+        made._initializers = {n: v for n, v in self._initializers.items() if n in used}
+        made._domains = {node.domain for node in made._nodes}
+        made._made = {value for node in made._nodes for value in node.output}
+        return made
 
     def has(self, value: str) -> bool:
         """True if a node already makes this value."""

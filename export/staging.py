@@ -99,8 +99,8 @@ class Staging:
             if not self._made[number] & graphs:
                 continue
             for name in self._made[number]:  # a kept stage may share the file
-                for path in (self._root / f"{name}.onnx", self._root / f"{name}.onnx.data"):
-                    path.unlink(missing_ok=True)
+                for ending in ("onnx", "onnx.data", "branches.onnx"):
+                    (self._root / f"{name}.{ending}").unlink(missing_ok=True)
             progress.more(part.steps)
             self._take(number, self._lower(f"part-{number}-{stage}", part, progress))
 

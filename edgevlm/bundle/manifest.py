@@ -29,6 +29,13 @@ FORMAT_VERSION: Literal[1] = 1
 REPAIRED = "repaired: "  # begins a graph's note of what was kept higher so that its gates hold
 
 
+class BranchesEntry(Strict):
+    """The decoder over the same weights, for several sequences in one call."""
+
+    file: str
+    count: int = Field(ge=2, description="sequences, each with a cache of its own")
+
+
 class GraphEntry(Strict):
     """One ONNX graph."""
 
@@ -42,6 +49,9 @@ class GraphEntry(Strict):
     notes: tuple[str, ...] = Field(default=(), description="done to graph or weights")
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[TensorEntry, ...]
+    branches: BranchesEntry | None = Field(
+        default=None, description="of a decoder: answers several questions side by side"
+    )
 
 
 class Segment(Strict):
@@ -171,6 +181,7 @@ class Manifest(Strict):
             if (graph in self.graphs) != (section is not None):
                 raise ValueError(f"a graph called {graph} and the section about it go together")
         named = {g.file for g in self.graphs.values()}
+        named |= {g.branches.file for g in self.graphs.values() if g.branches}
         for weight in self.weights.values():
             named |= {s.file for s in (weight.values, weight.scales, weight.zeros) if s}
         if self.prompt and self.prompt.chat_template:
@@ -200,6 +211,9 @@ class Manifest(Strict):
         Engines are left out, and their files: they are made from the rest, and named after it.
         """
         kept = self.model_dump(mode="json", exclude={"engines"})
+        for graph in kept["graphs"].values():
+            if graph["branches"] is None:  # bundles from before there were any keep their id
+                del graph["branches"]
         kept["files"] = {
             name: entry
             for name, entry in kept["files"].items()

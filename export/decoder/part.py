@@ -9,6 +9,7 @@ from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.export.calibrate.decoder import CalibratedSource, PackedBlocks, calibrate
 from edgevlm.export.calibrate.pictures import PictureRows
 from edgevlm.export.decoder import ort_gqa
+from edgevlm.export.decoder.branches import FILE, branched, has_branches
 from edgevlm.export.decoder.embedding import embedding_table
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.graph import DataFile
@@ -19,7 +20,7 @@ from edgevlm.export.progress import Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DecoderPart:
-    """Writes ``decoder.onnx`` and ``decoder.onnx.data``.
+    """Writes ``decoder.onnx``, its data, and where there can be one ``decoder.branches.onnx``.
 
     Args:
         spec: shape of the decoder.
@@ -64,7 +65,11 @@ class DecoderPart:
             table = embedding_table(self.spec, source, plan, data, lowered.weights)
             graph.save(folder / "decoder.onnx")
         notes = (self._note(),) if plan.default == "int4" else ()
-        entry = lowered.graph.model_copy(update={"notes": notes})
+        changes: dict[str, object] = {"notes": notes}
+        if has_branches(self.spec):
+            side_by_side, changes["branches"] = branched(graph)
+            side_by_side.save(folder / FILE)
+        entry = lowered.graph.model_copy(update=changes)
         return Lowered({"decoder": entry}, {**lowered.weights, "embedding": table})
 
     def _calibrate(self, folder: Path, plan: PrecisionPlan, progress: Progress) -> None:

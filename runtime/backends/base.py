@@ -54,6 +54,10 @@ class StatefulGraph(Protocol):
         """
         ...
 
+    def memory(self, name: str) -> Array | None:
+        """A state's own memory, to read and write between runs; None where the host has none."""
+        ...
+
     def close(self) -> None:
         """Release the state; may be called twice."""
         ...

@@ -41,6 +41,7 @@ def engine_view(bundle: Bundle, target: str, here: Platform, *, trust: bool) -> 
                 "inputs": engine.inputs,
                 "outputs": engine.outputs,
                 "notes": engine.notes,
+                "branches": None,
             }
         )
         for tensor in engine.inputs:

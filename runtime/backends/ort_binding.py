@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgevlm.errors import BackendError, ContractError
-from edgevlm.runtime.backends.ort_slots import DeviceSlot, Place, Shape, Slot
+from edgevlm.runtime.backends.ort_slots import DeviceSlot, HostSlot, Place, Shape, Slot
 from edgevlm.tensors import Array, TensorSpec
 
 Signature = tuple[tuple[str, Shape | bytes], ...]
@@ -152,6 +152,11 @@ class OrtStateful:
     def output(self, name: str) -> Array:
         """The last value of an output."""
         return (self._state.get(name) or self._bound_now.slots[name]).read()
+
+    def memory(self, name: str) -> Array | None:
+        """A state's own memory, where it is the host's; see ``StatefulGraph``."""
+        slot = self._state[name]
+        return slot.read() if isinstance(slot, HostSlot) else None
 
     def store(self, rows: Mapping[str, str], at: int) -> None:
         """Copy outputs into inputs; see ``StatefulGraph``."""

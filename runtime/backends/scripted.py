@@ -121,6 +121,10 @@ class _ScriptedState:
             raise BackendError(f"the script has no output {name!r}")
         return self._logits
 
+    def memory(self, name: str) -> Array | None:  # noqa: ARG002
+        """There is none."""
+        return None
+
     def store(self, rows: Mapping[str, str], at: int) -> None:
         """Nothing is remembered: the script goes on as it is written."""
 

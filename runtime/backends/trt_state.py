@@ -213,6 +213,10 @@ class TrtState:
                 self._adopt(source)
             self._arrays[source].place_rows(new.address, new.shape[-2], at)
 
+    def memory(self, name: str) -> Array | None:  # noqa: ARG002
+        """It is the device's."""
+        return None
+
     def _adopt(self, name: str) -> None:
         """From now on an input that came with every call stays on the device."""
         given = self._now.exchanges[name].host

@@ -79,6 +79,9 @@ class _TimedState:
     def output(self, name: str) -> Array:
         return self._state.output(name)
 
+    def memory(self, name: str) -> Array | None:
+        return self._state.memory(name)
+
     def store(self, rows: Mapping[str, str], at: int) -> None:
         self._state.store(rows, at)
 

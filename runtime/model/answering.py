@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from edgevlm.bundle import Bundle
 from edgevlm.errors import ContextOverflow, ContractError
@@ -17,16 +20,19 @@ from edgevlm.runtime.model.batch_shape import (
     needed_gap,
     of_bundle,
 )
+from edgevlm.runtime.model.branches import BranchedDecoder, open_branches
 from edgevlm.runtime.model.decode import Decoding
 from edgevlm.runtime.model.decoder import Decoder
 from edgevlm.runtime.model.draft import Drafter
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.grammar import GrammarCompiler
+from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.logit_rules import LogitRules
 from edgevlm.runtime.model.passes import Passes
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.sampling import Sampler
 from edgevlm.runtime.model.turn import Turn
+from edgevlm.tensors import Float32
 
 
 class Answering:
@@ -49,6 +55,8 @@ class Answering:
         self._spec, _, prompt = bundle.manifest.language
         self._stop_ids = frozenset(prompt.stop_token_ids)
         self._compiler: GrammarCompiler | None = None
+        self._branched: BranchedDecoder | None = None
+        self._tried = False  # to load it
         self._needed: float | None = None  # of the gap in a drafting pass; infinite: none drafts
 
     def prepare(self, asking: Asking) -> None:
@@ -100,6 +108,21 @@ class Answering:
         Raises:
             ContextOverflow: the prompt leaves no room for a single token.
         """
+        drafter = self._drafter(asking, prompt)
+        decoding, limit = self._decoding(turn, prompt, rows, asking, drafter)
+        yield from decoding.tokens(rows, limit)
+        if drafter is not None and turn.generation.finish_reason in ("stop", "length"):
+            drafter.end()
+
+    def _decoding(
+        self,
+        turn: Turn,
+        prompt: Sequence[int],
+        rows: Rows,
+        asking: Asking,
+        drafter: Drafter | None = None,
+    ) -> tuple[Decoding, int]:
+        """What makes an answer, and how many tokens it may have."""
         room = self._decoder.room(len(rows))
         if room <= 0:
             raise ContextOverflow(
@@ -110,7 +133,6 @@ class Answering:
         limit = min(asking.budget.max_tokens, room + 1)
         if asking.schema is not None and self._compiler is not None:
             turn.guide = self._compiler.guide(asking.schema)
-        drafter = self._drafter(asking, prompt)
         decoding = Decoding(
             passes=Passes(self._decoder, self._table, self._needed or 0.0),
             stop_ids=self._stop_ids,
@@ -121,6 +143,74 @@ class Answering:
             drafter=drafter,
             result=turn.generation,
         )
-        yield from decoding.tokens(rows, limit)
-        if drafter is not None and turn.generation.finish_reason in ("stop", "length"):
-            drafter.end()
+        return decoding, limit
+
+    def prepare_together(self) -> None:
+        """Load what answers several questions side by side, while the cache is nobody's."""
+        if not self._tried:
+            self._tried = True
+            self._branched = open_branches(self._bundle, self._backend, self._decoder, self._table)
+
+    def at_once(self, rows: Sequence[Rows], asking: Sequence[Asking]) -> int:
+        """How many of these answers are decoded side by side, behind what the cache holds.
+
+        0: one after another, because the bundle has no graph for it, a row comes out otherwise in
+        company, or a cache might be full before its answer is.
+        """
+        if self._branched is None:
+            return 0
+        longest = max(
+            len(prompt) + options.budget.max_tokens
+            for prompt, options in zip(rows, asking, strict=True)
+        )
+        fits = self._decoder.length + longest <= self._branched.capacity
+        return self._branched.count if fits else 0
+
+    def together(
+        self,
+        turns: Sequence[Turn],
+        prompts: Sequence[Sequence[int]],
+        rows: Sequence[Rows],
+        asking: Sequence[Asking],
+    ) -> Iterator[None]:
+        """Answer up to ``at_once`` questions side by side; yields between two calls.
+
+        Every answer is the one of single steps, and nothing is drafted. Each bears its share of a
+        call's time.
+
+        Args:
+            turns: whose prompts they are.
+            prompts: the whole of each as token ids.
+            rows: of the prompts, behind what the cache holds.
+            asking: settings, which were prepared.
+        """
+        branched = self._branched
+        cache = self._decoder.memory() if isinstance(self._decoder, CachedDecoder) else None
+        if branched is None or cache is None:
+            raise AssertionError("prepare_together opened nothing")
+        begun = time.perf_counter_ns()
+        branched.fork(cache, self._decoder.length)
+        made = [self._decoding(*given) for given in zip(turns, prompts, rows, asking, strict=True)]
+        parts: dict[int, Float32] = {}
+        for b, (decoding, limit) in enumerate(made):
+            if (opening := decoding.opening(limit)) is not None:
+                parts[b] = np.concatenate([rows[b].embeds, self._table.rows(opening)])
+        first = True
+        while parts:
+            logits = branched.append(parts)
+            going = {b: made[b][0].follow(row, made[b][1]) for b, row in logits.items()}
+            spent = (time.perf_counter_ns() - begun) / 1e6 / len(parts)
+            for b in parts:
+                done = made[b][0].result
+                done.prefill_ms, done.decode_ms = (
+                    (spent, 0.0) if first else (done.prefill_ms, done.decode_ms + spent)
+                )
+            begun, first = time.perf_counter_ns(), False
+            parts = {b: self._table.rows(run) for b, run in going.items() if run is not None}
+            yield
+
+    def close(self) -> None:
+        """Release what ``prepare_together`` loaded; may be called twice."""
+        if self._branched is not None:
+            self._branched.close()
+            self._branched = None

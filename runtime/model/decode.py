@@ -164,6 +164,29 @@ class Decoding:
                 logits = passes.run(run[same:], draft)
             result.decode_ms += _since(begun)
 
+    def opening(self, limit: int) -> list[int] | None:
+        """Say what every such answer begins with: the tokens that go behind the prompt.
+
+        With ``follow``, for a caller that computes the rows of several answers in one call. None:
+        the answer has ended.
+        """
+        opening = self.guide.begin() if self.guide else []
+        return self._said(opening, limit, chosen=0)
+
+    def follow(self, logits: Float32, limit: int) -> list[int] | None:
+        """Say what follows from the logits of the last row: the tokens to compute next.
+
+        None: the answer has ended.
+        """
+        return self._said(self._choose(self._scores(logits)), limit, chosen=1)
+
+    def _said(self, run: list[int], limit: int, chosen: int) -> list[int] | None:
+        for number, token in enumerate(run):
+            self.result.forced += number >= chosen
+            if self._say(token, limit):
+                return None
+        return run
+
     def _scores(self, logits: Float32) -> Float32:
         scores = self.rules.apply(logits)
         return self.guide.narrow(scores) if self.guide else scores

@@ -97,6 +97,9 @@ class _Stateful:
     def output(self, name: str) -> Array:
         return self._inner.output(name)
 
+    def memory(self, name: str) -> Array | None:
+        return self._inner.memory(name)
+
     def store(self, rows: Mapping[str, str], at: int) -> None:
         self._inner.store(rows, at)
 

@@ -109,35 +109,58 @@ class Inference:
         yield from self._decode(turn, rows, asking)
 
     def many(
-        self, turns: list[Turn], messages: list[list[Mapping[str, Any]]], asking: list[Asking]
+        self,
+        turns: list[Turn],
+        messages: list[list[Mapping[str, Any]]],
+        asking: list[Asking],
+        *,
+        together: bool = True,
     ) -> Iterator[Answer]:
         """Answer several questions about the same pictures; ``turns`` are new, one a question.
 
         What their prompts begin with is computed once. The first answer bears its cost, and that
-        of encoding.
+        of encoding. With ``together`` the rest is computed side by side, where it can be.
 
         Raises:
             ContractError, ContextOverflow: as ``tokens``.
         """
         for options in asking:
             self._answering.prepare(options)
+        if together and len(turns) > 1:
+            self._answering.prepare_together()
         first, rows = turns[0], []
         for turn, own in zip(turns, messages, strict=True):
             rows.append(self.begin(turn, own, first.encoded))
         first.prefix_ms = self._context.prepare(first.prompt)
-        shared = 0
+        shared = done = 0
         if len({self._context.constant_part(turn.prompt) for turn in turns}) == 1:
             shared, spent = self._context.share(rows)
             first.prefix_ms += spent
-        for turn, behind, options in zip(turns, rows, asking, strict=True):
+            rows = [own.part(shared, len(own)) for own in rows]
+            count = self._answering.at_once(rows, asking) if together else 0
+            while count and len(turns) - done > 1:
+                group = slice(done, done + count)
+                yield from self._side_by_side(turns[group], rows[group], asking[group])
+                done += count
+        for turn, behind, options in zip(turns[done:], rows[done:], asking[done:], strict=True):
             if turn is not first:
                 turn.begun_ns = time.perf_counter_ns()
             if shared:
                 self._context.back(turn.prompt, shared)
             elif turn is not first:
                 turn.prefix_ms = self._context.prepare(turn.prompt)
-            for _ in self._decode(turn, behind.part(shared, len(behind)), options):
+            for _ in self._decode(turn, behind, options):
                 pass
+            yield self.answer(turn)
+
+    def _side_by_side(
+        self, turns: Sequence[Turn], rows: Sequence[Rows], asking: Sequence[Asking]
+    ) -> Iterator[Answer]:
+        prompts = [self.prompt_ids(turn) for turn in turns]
+        for _ in self._answering.together(turns, prompts, rows, asking):
+            if self._closed:
+                raise ContractError("this model was closed while it was answering")
+        for turn in turns:
             yield self.answer(turn)
 
     def _decode(self, turn: Turn, rows: Rows, asking: Asking) -> Iterator[int]:
@@ -200,5 +223,6 @@ class Inference:
     def close(self) -> None:
         """Release graphs and cache; may be called twice."""
         self._closed = True
+        self._answering.close()
         self._decoder.close()
         self._reader.close()

@@ -72,6 +72,7 @@ class CachedDecoder:
             for i in layout.attention_layers
             for part in ("key", "value")
         }
+        self._kept = {past.removeprefix("past_key_values."): past for past in pairs.values()}
         self._conv = None if layout.conv is None else ConvState(layout.conv)
         self._state = graph.bind(pairs | (self._conv.pairs if self._conv is not None else {}))
         self._moved: dict[str, Array] = {}  # what the next call must find in the cache
@@ -122,6 +123,17 @@ class CachedDecoder:
     def position(self) -> int:
         """Rotary position of the next row."""
         return self.length if self._slots is None else self._slots.next(self.length)
+
+    def memory(self) -> dict[str, Array] | None:
+        """Keys and values themselves, ``0.key`` and so on, ``(1, heads, capacity, head_dim)``.
+
+        None where they are not in the host's memory, or are still to move there.
+        """
+        if self._moved:
+            return None
+        found = {name: self._state.memory(source) for name, source in self._kept.items()}
+        arrays = {name: array for name, array in found.items() if array is not None}
+        return arrays if len(arrays) == len(found) else None
 
     def append(self, rows: Rows | Float32, logits: int = 1) -> Float32:
         """Run ``rows`` behind what the cache holds.

@@ -119,11 +119,14 @@ class Vlm:
         top_p: float = 1.0,
         seed: int | None = None,
         draft: bool = True,
+        together: bool = True,
     ) -> list[Answer]:
         """Several questions about the same pictures, each as ``ask`` would answer it alone.
 
         The pictures are encoded once, and the rows that all prompts begin with (the pictures among
-        them) go through the decoder once: every question starts from there.
+        them) go through the decoder once: every question starts from there. The rest goes through
+        it four questions at a time, where the bundle and the backend can and every row comes out
+        as it does alone (``docs/decoding.md``); else one question after another.
 
         Args:
             image: as in ``ask``.
@@ -133,11 +136,14 @@ class Vlm:
             temperature: 0 is greedy.
             top_p: nucleus, in (0, 1].
             seed: of each answer's sampling.
-            draft: as in ``ask``; nothing is learnt from one answer to the next.
+            draft: as in ``ask``, for questions that are answered one after another; nothing is
+                learnt from one answer to the next.
+            together: several at a time. The first such call loads the decoder's weights a second
+                time; False never does.
 
         Returns:
             the answers, in the order of the questions. The first one's ``timings_ms`` bear what
-            was done once for all.
+            was done once for all, and each its share of what was done together.
 
         Raises:
             ContractError, ImageError, ContextOverflow, BackendError, SchemaError, ConfigError: as
@@ -160,7 +166,7 @@ class Vlm:
             for _, schema in asked
         ]
         with self._caller.alone():
-            return list(inference.many([Turn() for _ in asked], turns, asking))
+            return list(inference.many([Turn() for _ in asked], turns, asking, together=together))
 
     def stream(
         self,

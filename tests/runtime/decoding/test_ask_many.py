@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from edgevlm.answer import Answer
 from edgevlm.bundle import Bundle
 from edgevlm.errors import ContextOverflow, ContractError, SchemaError
+from edgevlm.runtime.backends.base import Backend, Graph
 from edgevlm.runtime.backends.scripted import ScriptedBackend
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.vlm import Vlm
@@ -26,9 +28,10 @@ Photograph = Callable[[str], Path]
 
 def exactly(answer: Answer) -> tuple[object, ...]:
     """All of an answer that must not depend on what it was asked together with."""
+    tokens = replace(answer.tokens, drafted=0, accepted=0)  # nothing is drafted side by side
     return (
         answer.text, answer.token_ids, answer.finish_reason, answer.confidence, answer.answer,
-        answer.field_confidence, answer.tokens,
+        answer.field_confidence, tokens,
     )  # fmt: skip
 
 
@@ -59,6 +62,78 @@ def test_questions_without_a_picture_share_what_they_begin_with(tiny: Bundle):
         assert [exactly(a) for a in together] == [exactly(a) for a in apart]
         same = model.ask_many(None, [questions[0]] * 3, max_tokens=8)
         assert [exactly(a) for a in same] == [exactly(apart[0])] * 3
+
+
+@pytest.mark.parametrize("count", [2, 4, 5, 7])
+def test_any_number_of_questions_goes_side_by_side(model: Vlm, photograph: Photograph, count: int):
+    picture = photograph("coffee.png")
+    long = "Say it in a few words, please. " * 12 + "What is it?"  # over one call of a branch
+    asked = [*QUESTIONS, long, "Why?", ("A cat or not?", CAT), "Where is this?"][:count]
+    apart = [alone(model, picture, question) for question in asked]
+    for together in (True, False):
+        found = model.ask_many(picture, asked, max_tokens=8, together=together)
+        assert [exactly(a) for a in found] == [exactly(a) for a in apart]
+
+
+def test_sampled_answers_are_drawn_as_each_alone(model: Vlm, photograph: Photograph):
+    picture, options = photograph("coffee.png"), {"temperature": 1.0, "top_p": 0.9, "seed": 3}
+    asked = ["What is this?", "Why?"]
+    apart = [model.ask(picture, question, max_tokens=6, **options) for question in asked]
+    together = model.ask_many(picture, asked, max_tokens=6, **options)
+    assert [exactly(a) for a in together] == [exactly(a) for a in apart]
+
+
+class Loads:
+    """A backend that notes which graphs it loads."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+        self.loaded: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def load(self, graph: Path, *, burst: bool = False) -> Graph:
+        self.loaded.append(graph.name)
+        return self._inner.load(graph, burst=burst)
+
+
+def test_the_second_graph_is_loaded_when_it_is_needed(tiny: Bundle):
+    backend = Loads(open_backend("ort-cpu", threads=1, spin=False))
+    with Vlm(tiny, backend) as model:
+        model.ask(None, "Hi", max_tokens=2)
+        model.ask_many(None, ["Hi"], max_tokens=2)
+        model.ask_many(None, ["Hi", "Ho"], max_tokens=2, together=False)
+        assert backend.loaded == ["decoder.onnx"]
+        for _ in range(2):
+            model.ask_many(None, ["Hi", "Ho"], max_tokens=2)
+        assert backend.loaded == ["decoder.onnx", "decoder.branches.onnx"]
+
+
+def test_questions_that_fill_the_cache_are_asked_one_after_another(tiny: Bundle):
+    with Vlm(tiny, open_backend("ort-cpu", threads=1, spin=False)) as model:
+        room = model.bundle.manifest.kv.capacity - model.ask(None, "", max_tokens=1).tokens.prompt
+        asked = ["x" * (room - 3), "y" * (room - 1), "z"]
+        apart = [alone(model, None, question) for question in asked]
+        assert [a.finish_reason for a in apart][:2] == ["length", "length"]
+        together = model.ask_many(None, asked, max_tokens=8)
+        assert [exactly(a) for a in together] == [exactly(a) for a in apart]
+
+
+def test_a_bundle_without_the_second_graph_answers_one_after_another(tiny: Bundle):
+    graphs = tiny.manifest.graphs
+    decoder = graphs["decoder"].model_copy(update={"branches": None})
+    older = tiny.manifest.model_copy(update={"graphs": {**graphs, "decoder": decoder}})
+    assert b"branches" in tiny.manifest.canonical()
+    assert b'"branches"' not in older.canonical()  # its id is what it was
+    questions = ["Hi", "Ho"]
+    with (
+        Vlm(tiny, open_backend("ort-cpu", threads=1, spin=False)) as model,
+        Vlm(Bundle(tiny.root, older), open_backend("ort-cpu", threads=1, spin=False)) as old,
+    ):
+        expected = model.ask_many(None, questions, max_tokens=8)
+        found = old.ask_many(None, questions, max_tokens=8)
+    assert [exactly(a) for a in found] == [exactly(a) for a in expected]
 
 
 def test_the_picture_goes_through_the_decoder_once(nano: Bundle, photograph: Photograph):
