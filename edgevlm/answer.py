@@ -97,8 +97,10 @@ class Answer:
         confidence: geometric mean of the chosen tokens' probabilities, in [0, 1]; None if no
             token was generated. Under a schema, among the tokens that it allows.
         field_confidence: probability of each value of ``answer`` among the values legal in its
-            place, in [0, 1], by JSON pointer; as the model has it, not calibrated.
+            place, in [0, 1], by JSON pointer.
         window: the frames shown, oldest first, where a stream has a window.
+        calibrated: both are scaled to be shares of right answers, as the bundle says; else they
+            are the model's own.
     """
 
     text: str
@@ -111,6 +113,7 @@ class Answer:
     confidence: float | None = None
     field_confidence: Mapping[str, float] = field(default_factory=dict)
     window: tuple[ShownFrame, ...] = ()
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         if self.confidence is not None and not 0.0 <= self.confidence <= 1.0:

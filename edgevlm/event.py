@@ -82,6 +82,11 @@ class _FrameEvent(_Numbered):
     field_confidence: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         default={}, description="of each value in answer, by JSON pointer"
     )
+    calibrated: bool = Field(
+        default=False,
+        description="the bundle scales both confidences to be shares of right answers; else they "
+        "are the model's own, uncalibrated",
+    )
     boxes_xyxy: tuple[tuple[float, float, float, float], ...] = ()
     reused: bool = Field(description="the scene is unchanged and the last answer stands")
     of: int | None = Field(description="seq of the answer that is reused")

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
+from edgevlm.bundle.confidence import ConfidenceSpec
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.engines import FOLDER as ENGINES
 from edgevlm.bundle.engines import Target, TargetEngines, check_places
@@ -160,6 +161,9 @@ class Manifest(Strict):
     kv: KVLayout | None = None
     text: TextSpec | None = None
     masks: MaskSpec | None = None
+    confidence: ConfidenceSpec | None = Field(
+        default=None, description="calibration of confidences; None: they are the model's own"
+    )
     memory: MemoryPlan
     parity: ParitySummary | None = None
     licenses: tuple[str, ...] = ()
@@ -211,8 +215,11 @@ class Manifest(Strict):
         Engines are left out, and their files: they are made from the rest, and named after it.
         """
         kept = self.model_dump(mode="json", exclude={"engines"})
+        # Bundles from before there were any keep their id.
+        if kept["confidence"] is None:
+            del kept["confidence"]
         for graph in kept["graphs"].values():
-            if graph["branches"] is None:  # bundles from before there were any keep their id
+            if graph["branches"] is None:
                 del graph["branches"]
         kept["files"] = {
             name: entry

@@ -65,7 +65,7 @@ def command(
             )
             fields = ["text", "token_ids", "answer", "confidence", "finish_reason",
                       "timings_ms", "tokens", "backend"]  # fmt: skip
-            fields += [] if schema is None else ["field_confidence"]
+            fields += [] if schema is None else ["field_confidence", "calibrated"]
             whole = dataclasses.asdict(answer)
             write_json({name: whole[name] for name in fields})
             return

@@ -71,6 +71,7 @@ class OrtStateful:
             self._state[source] = self._state[output] = place.slot(shape, spec.dtype, host=False)
             if place.apart and not source.startswith(KEYS_AND_VALUES):
                 self._state[output] = place.slot(shape, spec.dtype, host=False)
+        self._apart = [(o, s) for o, s in state.items() if self._state[o] is not self._state[s]]
         self._capacity = max(
             (s.shape[-2] for s in self._state.values() if len(s.shape) > 1), default=0
         )
@@ -112,9 +113,8 @@ class OrtStateful:
             self._session.run_with_iobinding(bound.binding, bound.options)
         except Exception as exc:
             raise BackendError(f"ONNX Runtime failed: {exc}") from exc
-        for output, source in self._pairs.items():
-            if self._state[output] is not self._state[source]:
-                self._state[source].write(self._state[output].read())
+        for output, source in self._apart:
+            self._state[source].write(self._state[output].read())
 
     def _for(self, feeds: Mapping[str, Array], shapes: Mapping[str, Shape]) -> _Bound:
         if not self._captures:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from edgevlm.bundle import Bundle
+from edgevlm.bundle.confidence import UNCALIBRATED
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.parity import BatchShape
 from edgevlm.runtime.backends.base import Backend
@@ -54,6 +55,7 @@ class Answering:
         self._table = table
         self._spec, _, prompt = bundle.manifest.language
         self._stop_ids = frozenset(prompt.stop_token_ids)
+        self._confidence = bundle.manifest.confidence or UNCALIBRATED
         self._compiler: GrammarCompiler | None = None
         self._branched: BranchedDecoder | None = None
         self._tried = False  # to load it
@@ -132,12 +134,13 @@ class Answering:
             )
         limit = min(asking.budget.max_tokens, room + 1)
         if asking.schema is not None and self._compiler is not None:
-            turn.guide = self._compiler.guide(asking.schema)
+            turn.guide = self._compiler.guide(asking.schema, self._confidence.fields)
+        scale = self._confidence.answers if turn.guide is None else self._confidence.fields
         decoding = Decoding(
             passes=Passes(self._decoder, self._table, self._needed or 0.0),
             stop_ids=self._stop_ids,
             rules=LogitRules.of(self._bundle.manifest, prompt, limit),
-            sampler=Sampler(asking.sampling),
+            sampler=Sampler(asking.sampling, scale),
             budget=asking.budget,
             guide=turn.guide,
             drafter=drafter,

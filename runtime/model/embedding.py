@@ -30,8 +30,9 @@ class EmbeddingTable:
             raise BundleCorrupt(f"{bundle.root}: the manifest names no embedding table")
         spec = bundle.manifest.decoder or bundle.manifest.seq2seq
         self._scale = np.float32(1.0 if spec is None else spec.embed_scale)
-        self._values = bundle.array(entry.values)
-        self._scales = None if entry.scales is None else bundle.array(entry.scales)
+        # Plain views of the mapped file: numpy's memmap class costs more than a row does.
+        self._values = np.asarray(bundle.array(entry.values))
+        self._scales = None if entry.scales is None else np.asarray(bundle.array(entry.scales))
         if (entry.layout == "blocks") != (self._scales is not None) or entry.bits not in (None, 8):
             raise BundleCorrupt(f"{bundle.root}: an embedding table is plain or 8-bit blocks")
 

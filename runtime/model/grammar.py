@@ -47,8 +47,12 @@ class GrammarCompiler:
             raise ContractError(f"no schema with this model's tokenizer: {exc}") from exc
         self._compiled: dict[str, Any] = {}
 
-    def guide(self, schema: Mapping[str, Any]) -> Guide:
+    def guide(self, schema: Mapping[str, Any], confidence: float = 1.0) -> Guide:
         """What guides one answer.
+
+        Args:
+            schema: that it follows.
+            confidence: temperature of the scores of its fields.
 
         Raises:
             SchemaError: the schema is none, has a keyword that cannot be kept, describes nothing
@@ -60,7 +64,7 @@ class GrammarCompiler:
             raise SchemaError(f"the schema is no JSON: {exc}") from exc
         if key not in self._compiled:
             self._compiled[key] = self._compile(key)
-        return Guide(self._compiled[key].deep_copy(), self._words, self._stop_id)
+        return Guide(self._compiled[key].deep_copy(), self._words, self._stop_id, confidence)
 
     def _compile(self, schema: str) -> Any:
         matcher = self._llguidance.LLMatcher
@@ -85,9 +89,11 @@ class Guide:
         matcher: at the beginning of the grammar.
         words: llguidance's tokenizer.
         stop_id: token that ends a complete answer.
+        confidence: temperature of the scores of fields.
     """
 
-    def __init__(self, matcher: Any, words: Any, stop_id: int) -> None:
+    def __init__(self, matcher: Any, words: Any, stop_id: int, confidence: float = 1.0) -> None:
+        self._confidence = confidence
         self._matcher = matcher
         self._words = words
         self._stop_id = stop_id
@@ -114,9 +120,11 @@ class Guide:
         if len(legal) > FEW:
             legal = np.array([token])
             weights = np.array([1.0])
-            weights /= np.exp(scores.astype(np.float64) - float(scores[token])).sum()
+            behind = scores.astype(np.float64) - float(scores[token])
+            weights /= np.exp(behind / self._confidence).sum()
         else:
-            weights = np.exp(scores[legal].astype(np.float64) - float(scores[legal].max()))
+            behind = scores[legal].astype(np.float64) - float(scores[legal].max())
+            weights = np.exp(behind / self._confidence)
             weights /= weights.sum()
         pieces = [bytes(self._words.decode_bytes([int(t)])) for t in legal]
         start = len(self._text)

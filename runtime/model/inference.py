@@ -218,7 +218,8 @@ class Inference:
 
     def answer(self, turn: Turn) -> Answer:
         """What a finished turn gave, and what it cost."""
-        return turn.answer(self._reader.tokenizer, self._backend)
+        calibrated = self._manifest.confidence is not None
+        return turn.answer(self._reader.tokenizer, self._backend, calibrated=calibrated)
 
     def close(self) -> None:
         """Release graphs and cache; may be called twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,14 +44,17 @@ class Sampler:
 
     Args:
         options: temperature, top_p, seed.
+        confidence: temperature of the probabilities that it tells; of no token that it draws.
     """
 
-    def __init__(self, options: SamplingOptions) -> None:
+    def __init__(self, options: SamplingOptions, confidence: float = 1.0) -> None:
         self._options = options
-        self._random = np.random.default_rng(options.seed)
+        self._sharpness = np.float32(1.0 / confidence)
+        self._random: np.random.Generator | None = None
+        self._chances = np.zeros(0, np.float32)
 
     def next(self, logits: Float32) -> tuple[int, float]:
-        """A token id and its log probability under the unscaled distribution.
+        """A token id and its log probability at the temperature of confidences.
 
         Args:
             logits: float32 ``(vocab_size,)``.
@@ -62,11 +66,20 @@ class Sampler:
         peak = float(logits[best])
         if not np.isfinite(peak):
             raise BackendError("the decoder gave logits that are not finite")
-        log_total = float(np.log(np.exp(logits - np.float32(peak)).sum(dtype=np.float64)))
         token = best if self._options.temperature == 0 else self._draw(logits, peak)
-        return token, float(logits[token]) - peak - log_total
+        if len(self._chances) != len(logits):
+            self._chances = np.empty_like(logits)
+        np.subtract(logits, np.float32(peak), out=self._chances)
+        if self._sharpness != 1:
+            self._chances *= self._sharpness
+        log_chosen = float(self._chances[token])
+        np.exp(self._chances, out=self._chances)
+        # Pairwise sums: float32 is enough for it.
+        return token, log_chosen - math.log(self._chances.sum())
 
     def _draw(self, logits: Float32, peak: float) -> int:
+        if self._random is None:
+            self._random = np.random.default_rng(self._options.seed)
         weights = np.exp((logits.astype(np.float64) - peak) / self._options.temperature)
         weights /= weights.sum()
         if self._options.top_p < 1.0:

@@ -29,7 +29,7 @@ class Turn:
     guide: Guide | None = None
     generation: Generation = field(default_factory=Generation)
 
-    def answer(self, tokenizer: Tokenizer, backend: str) -> Answer:
+    def answer(self, tokenizer: Tokenizer, backend: str, *, calibrated: bool) -> Answer:
         """What it gave, and what it cost; for a turn that is over."""
         done, guide = self.generation, self.guide
         whole = guide is not None and done.finish_reason == "stop"
@@ -40,6 +40,7 @@ class Turn:
             confidence=done.confidence,
             answer=guide.answer() if guide is not None and whole else None,
             field_confidence=guide.scores() if guide is not None and whole else {},
+            calibrated=calibrated,
             timings_ms=Timing(
                 preprocess=self.prepare_ms,
                 encode=self.encode_ms,

@@ -61,6 +61,7 @@ def answer_event(
         finish_reason=answer.finish_reason,
         confidence=None if answer.confidence is None else round(answer.confidence, 4),
         field_confidence={k: round(v, 4) for k, v in answer.field_confidence.items()},
+        calibrated=answer.calibrated,
         reused=reused_of is not None,
         of=reused_of,
         reused_frames=quiet,

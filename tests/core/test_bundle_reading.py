@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 FILES = (
     "LICENSES/LICENSE",
     "chat_template.jinja",
+    "decoder.branches.onnx",
     "decoder.onnx",
     "decoder.onnx.data",
     "parity.json",

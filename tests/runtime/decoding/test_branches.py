@@ -106,7 +106,7 @@ def test_a_row_that_comes_out_otherwise_shows(case: Case, monkeypatch: pytest.Mo
 def test_a_decoder_whose_rows_are_tied_to_more_has_none(feature: str, tmp_path: Path):
     bundle = bundle_of(spec_of(feature), tmp_path / "bundle", capacity=CAPACITY)
     assert bundle.manifest.graphs["decoder"].branches is None
-    assert not bundle.path("decoder.branches.onnx").exists()
+    assert not (bundle.root / "decoder.branches.onnx").exists()
 
 
 def test_the_weights_are_the_decoders_own(tmp_path: Path):
@@ -116,7 +116,6 @@ def test_the_weights_are_the_decoders_own(tmp_path: Path):
 
     def outside(name: str) -> dict[str, list[tuple[str, str]]]:
         model = onnx.load(bundle.path(name), load_external_data=False)
-        onnx.checker.check_model(model.SerializeToString(), full_check=False)
         return {
             w.name: sorted((e.key, e.value) for e in w.external_data)
             for w in model.graph.initializer
