@@ -35,6 +35,8 @@ from edgevlm.runtime.model.sampling import Sampler
 from edgevlm.runtime.model.turn import Turn
 from edgevlm.tensors import Float32
 
+Asked = tuple[Turn, Sequence[int], Rows, Asking]  # as arguments of ``Answering.tokens``
+
 
 class Answering:
     """Decodes answers with one decoder.
@@ -148,13 +150,15 @@ class Answering:
         )
         return decoding, limit
 
-    def prepare_together(self) -> None:
-        """Load what answers several questions side by side, while the cache is nobody's."""
-        if not self._tried:
+    def prepare_many(self, asking: Sequence[Asking], *, together: bool) -> None:
+        """``prepare`` for several answers, and load what decodes them side by side."""
+        for options in asking:
+            self.prepare(options)
+        if together and len(asking) > 1 and not self._tried:
             self._tried = True
             self._branched = open_branches(self._bundle, self._backend, self._decoder, self._table)
 
-    def at_once(self, rows: Sequence[Rows], asking: Sequence[Asking]) -> int:
+    def at_once(self, asked: Sequence[Asked]) -> int:
         """How many of these answers are decoded side by side, behind what the cache holds.
 
         0: one after another, because the bundle has no graph for it, a row comes out otherwise in
@@ -162,42 +166,27 @@ class Answering:
         """
         if self._branched is None:
             return 0
-        longest = max(
-            len(prompt) + options.budget.max_tokens
-            for prompt, options in zip(rows, asking, strict=True)
-        )
+        longest = max(len(rows) + options.budget.max_tokens for _, _, rows, options in asked)
         fits = self._decoder.length + longest <= self._branched.capacity
         return self._branched.count if fits else 0
 
-    def together(
-        self,
-        turns: Sequence[Turn],
-        prompts: Sequence[Sequence[int]],
-        rows: Sequence[Rows],
-        asking: Sequence[Asking],
-    ) -> Iterator[None]:
+    def together(self, asked: Sequence[Asked]) -> Iterator[None]:
         """Answer up to ``at_once`` questions side by side; yields between two calls.
 
         Every answer is the one of single steps, and nothing is drafted. Each bears its share of a
         call's time.
-
-        Args:
-            turns: whose prompts they are.
-            prompts: the whole of each as token ids.
-            rows: of the prompts, behind what the cache holds.
-            asking: settings, which were prepared.
         """
         branched = self._branched
         cache = self._decoder.memory() if isinstance(self._decoder, CachedDecoder) else None
         if branched is None or cache is None:
-            raise AssertionError("prepare_together opened nothing")
+            raise AssertionError("at_once said so")
         begun = time.perf_counter_ns()
-        branched.fork(cache, self._decoder.length)
-        made = [self._decoding(*given) for given in zip(turns, prompts, rows, asking, strict=True)]
+        branched.begin_with(cache, self._decoder.length)
+        made = [self._decoding(*question) for question in asked]
         parts: dict[int, Float32] = {}
         for b, (decoding, limit) in enumerate(made):
             if (opening := decoding.opening(limit)) is not None:
-                parts[b] = np.concatenate([rows[b].embeds, self._table.rows(opening)])
+                parts[b] = np.concatenate([asked[b][2].embeds, self._table.rows(opening)])
         first = True
         while parts:
             logits = branched.append(parts)
@@ -213,7 +202,7 @@ class Answering:
             yield
 
     def close(self) -> None:
-        """Release what ``prepare_together`` loaded; may be called twice."""
+        """Release what ``prepare_many`` loaded; may be called twice."""
         if self._branched is not None:
             self._branched.close()
             self._branched = None

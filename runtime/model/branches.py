@@ -49,7 +49,7 @@ class BranchedDecoder:
             }
         )
 
-    def fork(self, cache: Mapping[str, Array], length: int) -> None:
+    def begin_with(self, cache: Mapping[str, Array], length: int) -> None:
         """Begin every branch with the first positions of a cache.
 
         Args:
@@ -167,7 +167,7 @@ def deviation(branched: BranchedDecoder, decoder: CachedDecoder, table: Embeddin
     rows = [table.rows(own.tolist()) for own in ids]
     decoder.rewind(0)
     decoder.append(rows[-1][:prompt])
-    branched.fork(cache, prompt)
+    branched.begin_with(cache, prompt)
     begun = {b: rows[b][:own] for b, own in enumerate(parts)}
     steps = [{b: rows[b][own + n :][:1] for b, own in enumerate(parts)} for n in range(STEPS)]
     calls = [begun, *steps]

@@ -106,7 +106,9 @@ class Inference:
         self._answering.prepare(asking)
         rows = self.begin(turn, messages)
         turn.prefix_ms = self._context.prepare(turn.prompt)
-        yield from self._decode(turn, rows, asking)
+        for token in self._answering.tokens(turn, self.prompt_ids(turn), rows, asking):
+            yield token
+            self._still_open()
 
     def many(
         self,
@@ -124,50 +126,37 @@ class Inference:
         Raises:
             ContractError, ContextOverflow: as ``tokens``.
         """
-        for options in asking:
-            self._answering.prepare(options)
-        if together and len(turns) > 1:
-            self._answering.prepare_together()
-        first, rows = turns[0], []
-        for turn, own in zip(turns, messages, strict=True):
-            rows.append(self.begin(turn, own, first.encoded))
+        self._answering.prepare_many(asking, together=together)
+        first, pairs = turns[0], zip(turns, messages, strict=True)
+        rows = [self.begin(turn, own, first.encoded) for turn, own in pairs]
         first.prefix_ms = self._context.prepare(first.prompt)
-        shared = done = 0
-        if len({self._context.constant_part(turn.prompt) for turn in turns}) == 1:
-            shared, spent = self._context.share(rows)
-            first.prefix_ms += spent
-            rows = [own.part(shared, len(own)) for own in rows]
-            count = self._answering.at_once(rows, asking) if together else 0
-            while count and len(turns) - done > 1:
-                group = slice(done, done + count)
-                yield from self._side_by_side(turns[group], rows[group], asking[group])
-                done += count
-        for turn, behind, options in zip(turns[done:], rows[done:], asking[done:], strict=True):
+        alike = len({self._context.constant_part(turn.prompt) for turn in turns}) == 1
+        shared, spent = self._context.share(rows) if alike else (0, 0.0)
+        first.prefix_ms += spent
+        asked = [
+            (turn, self.prompt_ids(turn), own.part(shared, len(own)), options)
+            for turn, own, options in zip(turns, rows, asking, strict=True)
+        ]
+        count = self._answering.at_once(asked) if together and alike else 0
+        while count and len(asked) > 1:
+            for _ in self._answering.together(asked[:count]):
+                self._still_open()
+            yield from (self.answer(turn) for turn, *_ in asked[:count])
+            asked = asked[count:]
+        for turn, prompt, behind, options in asked:
             if turn is not first:
                 turn.begun_ns = time.perf_counter_ns()
             if shared:
                 self._context.back(turn.prompt, shared)
             elif turn is not first:
                 turn.prefix_ms = self._context.prepare(turn.prompt)
-            for _ in self._decode(turn, behind, options):
-                pass
+            for _ in self._answering.tokens(turn, prompt, behind, options):
+                self._still_open()
             yield self.answer(turn)
 
-    def _side_by_side(
-        self, turns: Sequence[Turn], rows: Sequence[Rows], asking: Sequence[Asking]
-    ) -> Iterator[Answer]:
-        prompts = [self.prompt_ids(turn) for turn in turns]
-        for _ in self._answering.together(turns, prompts, rows, asking):
-            if self._closed:
-                raise ContractError("this model was closed while it was answering")
-        for turn in turns:
-            yield self.answer(turn)
-
-    def _decode(self, turn: Turn, rows: Rows, asking: Asking) -> Iterator[int]:
-        for token in self._answering.tokens(turn, self.prompt_ids(turn), rows, asking):
-            yield token
-            if self._closed:
-                raise ContractError("this model was closed while it was answering")
+    def _still_open(self) -> None:
+        if self._closed:
+            raise ContractError("this model was closed while it was answering")
 
     def batch_shape(self) -> BatchShape | None:
         """How far passes of several rows are from steps of one, measured now."""

@@ -75,7 +75,7 @@ def test_whatever_goes_together_every_row_is_that_of_the_decoder(case: Case, dat
         decoder.append(table.rows(shared))
     cache = decoder.memory()
     assert cache is not None
-    branched.fork(cache, len(shared))
+    branched.begin_with(cache, len(shared))
     said: dict[int, list[int]] = {b: [] for b in range(branched.count)}
     sizes = st.dictionaries(
         st.integers(0, branched.count - 1),
@@ -95,9 +95,9 @@ def test_whatever_goes_together_every_row_is_that_of_the_decoder(case: Case, dat
 
 def test_a_row_that_comes_out_otherwise_shows(case: Case, monkeypatch: pytest.MonkeyPatch):
     assert deviation(case.branched, case.decoder, case.table) == 0
-    fork = case.branched.fork
+    begin = case.branched.begin_with
     monkeypatch.setattr(
-        case.branched, "fork", lambda cache, length: fork(cache, length - 1)
+        case.branched, "begin_with", lambda cache, length: begin(cache, length - 1)
     )  # a position is missing
     assert deviation(case.branched, case.decoder, case.table) > 1e-3
 
