@@ -46,6 +46,7 @@ class Inference:
     def __init__(self, bundle: Bundle, backend: Backend, watch: tuple[str, ...] = ()) -> None:
         self._spec, _, _ = bundle.manifest.language
         self._backend = backend.name
+        self._calibrated = bundle.manifest.confidence is not None
         self._closed = False
         self._reader = Reader(bundle, backend)
         self._table = EmbeddingTable(bundle)
@@ -207,8 +208,7 @@ class Inference:
 
     def answer(self, turn: Turn) -> Answer:
         """What a finished turn gave, and what it cost."""
-        calibrated = self._manifest.confidence is not None
-        return turn.answer(self._reader.tokenizer, self._backend, calibrated=calibrated)
+        return turn.answer(self._reader.tokenizer, self._backend, calibrated=self._calibrated)
 
     def close(self) -> None:
         """Release graphs and cache; may be called twice."""
