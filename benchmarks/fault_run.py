@@ -6,8 +6,9 @@ damaged robot's log and a live synthetic source 30 minutes of stream time, by a 
 three and a quarter times as fast as the machine's: under ten minutes. It prints what went wrong,
 what became of every frame, and whether each stream ended healthy; exit code 1 if one did not.
 
-The backend is scripted, so that a failure is one of the runtime's and not of a model's; the bundle
-gives tokenizer and prompt.
+They run as those of ``edgevlm run`` do that share a model: each on a thread, one schedule, one
+thread that writes. The backend is scripted, so that a failure is one of the runtime's and not of a
+model's; the bundle gives tokenizer and prompt.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,13 +34,18 @@ from benchmarks.faults.verdict import problems
 from edgevlm.bundle import Bundle, open_bundle
 from edgevlm.bundle.abilities import require
 from edgevlm.config import RunConfig, make_config
+from edgevlm.errors import EdgeVLMError
 from edgevlm.event import Event, FaultEvent, SummaryEvent
 from edgevlm.runtime.backends.scripted import ScriptedBackend
 from edgevlm.runtime.model.vlm import Vlm
+from edgevlm.runtime.stream.funnel import Funnel
+from edgevlm.runtime.stream.many import Item, Line, Stop, merged
 from edgevlm.runtime.stream.pipeline import Stream
-from edgevlm.runtime.stream.run import _delivered
+from edgevlm.runtime.stream.schedule import Claim, Schedule
 from edgevlm.runtime.stream.sinks import Sinks, open_sinks
 from edgevlm.runtime.stream.sources import open_source
+from edgevlm.runtime.stream.totals import Totals
+from edgevlm.runtime.stream.turns import TurnLease, Turns
 from tests.runtime.sources.chaos_proxy import ChaosProxy
 from tests.runtime.sources.rtsp_servers import gstreamer
 
@@ -47,6 +53,7 @@ SPEED = 3.25
 FPS = 2  # of the recorded streams, in stream time
 CAMERA_FPS, CAMERA_FRAMES = 10, 1200
 TIMEOUT_S = 1.0  # of the camera, real
+ANSWER_S = 0.05  # what the schedule takes an answer to cost before it knows
 
 
 @dataclass(slots=True)
@@ -55,7 +62,6 @@ class Told:
 
     events: list[Event] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
-    error: BaseException | None = None
 
     @property
     def summary(self) -> SummaryEvent:
@@ -70,7 +76,7 @@ class Outcome:
 
     Args:
         told: by stream.
-        problems: by stream, those without any left out.
+        problems: by stream, those without any left out; of "the run" where it raised.
         faults: how often each kind was injected.
         threads: more than there were before.
         wall_s: it took.
@@ -139,70 +145,73 @@ def run(bundle: Bundle, seed: int, duration_s: float, folder: Path, require_serv
             "synthetic": live,
         }
         told = {name: Told() for name in STREAMS}
-        workers = []
-        for name in STREAMS:
-            config = settings(name, uris[name], duration_s, folder, receiver)
-            one = (bundle, config, folder, injector, clock, told[name])
-            workers.append(threading.Thread(target=_stream, args=one, name=name, daemon=True))
-        for worker in workers:
-            worker.start()
-        injector.carry_out(lambda: not any(worker.is_alive() for worker in workers))
+        configs = {
+            name: settings(name, uris[name], duration_s, folder, receiver) for name in STREAMS
+        }
+        over = threading.Event()
+        faulting = threading.Thread(target=injector.carry_out, args=(over.is_set,), daemon=True)
+        faulting.start()
+        error: BaseException | None = None
+        try:
+            for event in _events(bundle, configs, folder, injector, clock):
+                if event.stream in told:
+                    told[event.stream].events.append(event)
+                    told[event.stream].times_s.append(clock.elapsed_s())
+        except EdgeVLMError as exc:
+            error = exc
+        over.set()
+        faulting.join()
     quiet_s = duration_s * (1 - QUIET)
     wrong = {}
     for name, each in told.items():
         found = problems(each.events, each.times_s, folder / f"{name}.db", quiet_s)
-        if each.error is not None:
-            found.append(f"it raised {type(each.error).__name__}: {each.error}")
         if found:
             wrong[name] = found
+    if error is not None:
+        wrong["the run"] = [f"it raised {type(error).__name__}: {error}"]
     left = threading.active_count() - threads
     return Outcome(told, wrong, injector.done, left, time.monotonic() - begun)
 
 
-def _stream(
+def _events(
     bundle: Bundle,
-    config: RunConfig,
+    configs: Mapping[str, RunConfig],
     folder: Path,
     injector: Injector,
     clock: FastClock,
-    told: Told,
-) -> None:
-    """One stream on this thread, to its end."""
-    try:
-        for event in _events(bundle, config, folder, injector, clock):
-            told.events.append(event)
-            told.times_s.append(clock.elapsed_s())
-    except BaseException as exc:
-        told.error = exc
-
-
-def _events(
-    bundle: Bundle, config: RunConfig, folder: Path, injector: Injector, clock: FastClock
 ) -> Iterator[Event]:
+    """All streams over one schedule, as ``edgevlm run`` runs them, on the hurried clock."""
     assert bundle.manifest.prompt is not None
     words = (28120, bundle.manifest.prompt.stop_token_ids[0])
-    backend = ScriptedBackend(bundle.manifest, words, injector.before_step(config.name))
-    source = open_source(
-        config.source.uri,
-        realtime=config.source.realtime,
-        timeout_s=config.source.timeout_s,
-        clock=clock,
-    )
-    tried = TriedSink(folder / f"{config.name}.db", config.name, injector, clock)
-    with (
-        closing(source),
-        closing(Vlm(bundle, backend)) as model,
-        closing(tried),
-        open_sinks(config.sinks) as sinks,
-    ):
-        both = Sinks([tried, *sinks])
-        yield from _delivered(Stream(config, source, model, clock, watcher=both), both)
+    stop, funnel = Stop(lambda: False), Funnel[Item](2 * len(configs))
+    schedule = Schedule({name: Claim() for name in configs}, dict.fromkeys(configs, ANSWER_S))
+    turns = Turns(schedule, stop, clock)
+    lines: dict[Line, Stream] = {}
+    with ExitStack() as stack:
+        for name, config in configs.items():
+            backend = ScriptedBackend(bundle.manifest, words, injector.before_step(name))
+            source = open_source(
+                config.source.uri,
+                realtime=config.source.realtime,
+                timeout_s=config.source.timeout_s,
+                clock=clock,
+            )
+            stack.callback(source.close)
+            model = stack.enter_context(closing(Vlm(bundle, backend)))
+            tried = TriedSink(folder / f"{name}.db", name, injector, clock)
+            stack.callback(tried.close)
+            line = Line(name, funnel, stop)
+            line.sinks = Sinks([tried, *stack.enter_context(open_sinks(config.sinks))])
+            lease = TurnLease(turns, name, config.policy.max_age_s)
+            lines[line] = Stream(config, source, model, clock, stop, watcher=line, lease=lease)
+        yield from merged(lines, funnel, stop, Totals("all", clock), Sinks([]))
 
 
 def report(outcome: Outcome) -> Iterator[str]:
     """The outcome in words, line by line."""
     injected = ", ".join(f"{n} {kind}" for kind, n in sorted(outcome.faults.items()))
     yield f"injected: {injected}"
+    yield from outcome.problems.get("the run", [])
     for name, told in outcome.told.items():
         said = Counter(e.code for e in told.events if isinstance(e, FaultEvent))
         faults = ", ".join(f"{n} {code}" for code, n in sorted(said.items())) or "no fault"

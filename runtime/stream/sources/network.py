@@ -63,6 +63,7 @@ class NetworkSource:
         self._timeout_s = timeout_s
         self._watch = watch or FormatWatch(self.name)
         self._container: Any = None
+        self._stream: VideoStream | None = None
         self._native = Native(self._hang_up)
 
     def frames(self) -> Iterator[FrameItem]:
@@ -180,7 +181,8 @@ class NetworkSource:
             problem = self._why(exc, time.monotonic() - began, limits[0], dialling=True)
         else:
             self.check(self._container.format.name)
-            return VideoStream(self._container, self.name)
+            self._stream = VideoStream(self._container, self.name)
+            return self._stream
         # Outside of `except`: libav's exception holds the URI, and a chained one is printed.
         kind = SourceUnauthorized if refused else SourceUnavailable
         raise kind(f"{self.name} cannot be opened: {problem}")
@@ -222,6 +224,8 @@ class NetworkSource:
         return f"{scrub(str(exc.strerror), self._uri)}{hint}"
 
     def _hang_up(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
         if self._container is not None:
             self._container.close()
 

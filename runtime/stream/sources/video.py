@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,12 @@ class VideoFileSource:
         self.live = realtime
         self._clock = clock
         self._container = _open(Path(path))
-        self._native = Native(self._container.close)
         try:
             self._stream = VideoStream(self._container, self.name)
         except SourceUnavailable:
-            self.close()
+            self._container.close()
             raise
+        self._native = Native(self._release)
         self._drained = False
 
     def frames(self) -> Iterator[FrameItem]:
@@ -83,6 +83,10 @@ class VideoFileSource:
     def close(self) -> None:
         """Release the file."""
         self._native.close()
+
+    def _release(self) -> None:
+        self._stream.close()
+        self._container.close()
 
     def _step(self) -> list[Any] | None:
         """Pictures, or reasons for bad ones, of the next packet; None at the end."""
@@ -126,9 +130,17 @@ class VideoStream:
         self._time_base = streams[0].time_base
         rate = streams[0].average_rate or streams[0].guessed_rate or FALLBACK_FPS
         self.step_s = 1.0 / float(rate)
-        self.packets: Iterator[Any] = container.demux(streams[0])
+        self.packets: Generator[Any, None, None] = container.demux(streams[0])
         self._orientation = Orientation()
         self._resync = Resync(self._codec, container.format.name)
+
+    def close(self) -> None:
+        """Let go of the packets; before the container is closed.
+
+        PyAV's ``demux`` frees the packet that it reads into when it is closed or read to its end:
+        one that is only dropped keeps it for good.
+        """
+        self.packets.close()
 
     def pixels(self, picture: Any) -> VideoPixels:
         """A decoded frame, upright."""
