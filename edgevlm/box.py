@@ -96,6 +96,8 @@ class BoxConfig(Section):
             raise ValueError(f"two streams are called {twice[0]!r}")
         if self.engine.fallback is not None:
             raise ValueError("engine.fallback is for a single stream: give a backend that is here")
+        if self.engine.isolate:
+            raise ValueError("engine.isolate is for a single stream")
         return self
 
     def run_config(self, stream: SharingSection) -> RunConfig:

@@ -92,10 +92,20 @@ class WindowSection(Section):
 
 
 class LimitsSection(Section):
-    """When the run ends by itself."""
+    """When the run ends by itself, and what the process of an isolated model may take.
+
+    ``start_s``: until it has loaded the model. ``step_s``: between two signs of life, which are
+    tokens and chunks of the prompt, so it must be more than a picture's encoding takes.
+    ``answer_s``: for one answer. ``memory_mb``: of heap (``RLIMIT_DATA``), weights that are mapped
+    from files apart.
+    """
 
     frames: int | None = Field(default=None, ge=1)
     duration_s: float | None = Field(default=None, gt=0)
+    start_s: float = Field(default=120.0, gt=0)
+    step_s: float = Field(default=30.0, gt=0)
+    answer_s: float = Field(default=300.0, gt=0)
+    memory_mb: int | None = Field(default=None, ge=1)
 
 
 class EngineSection(Section):
@@ -104,7 +114,8 @@ class EngineSection(Section):
     ``spin`` None: workers spin unless the source is live. ``verify``: which files of the bundle
     are hashed before it is used, ``once`` those that were not hashed before. ``cpu_fallback``: the
     CPU computes what a GPU provider of ONNX Runtime has no kernels for. ``trust_engines``: load
-    engines that this device did not make. ``fallback``: answers until ``backend`` can.
+    engines that this device did not make. ``fallback``: answers until ``backend`` can. ``isolate``:
+    in a process of its own, which is replaced when it hangs, crashes or takes too much.
     """
 
     backend: str = "ort-cpu"
@@ -114,6 +125,7 @@ class EngineSection(Section):
     cpu_fallback: bool = False
     trust_engines: bool = False
     fallback: Literal["ort-cpu", "ort-cuda"] | None = None
+    isolate: bool = False
 
     @model_validator(mode="after")
     def _another(self) -> EngineSection:
@@ -147,12 +159,24 @@ class StreamSection(Section):
         return rules
 
 
+OF_ISOLATION = ("start_s", "step_s", "answer_s", "memory_mb")
+
+
 class RunConfig(StreamSection):
     """All settings of one stream, and of the model that it has to itself."""
 
     bundle: str
     limits: LimitsSection = LimitsSection()
     engine: EngineSection = EngineSection()
+
+    @model_validator(mode="after")
+    def _isolated(self) -> RunConfig:
+        given = [name for name in OF_ISOLATION if name in self.limits.model_fields_set]
+        if given and not self.engine.isolate:
+            raise ValueError(
+                f"limits.{given[0]} is of an isolated model: set engine.isolate (--isolate) too"
+            )
+        return self
 
 
 def load_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> RunConfig:

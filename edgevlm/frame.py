@@ -17,7 +17,7 @@ SourceFaultCode = Literal[
     "source",  # it cannot be opened, or failed
     "stall",  # it stopped delivering
     "auth",  # it wants other credentials
-    "recovered",  # it delivers again
+    "recovered",  # it delivers again; of a model: it answers again
     "format_changed",  # another size, pixel format or codec from here on
     "discontinuity",  # time stamps went back or jumped
     "damaged",  # some of it could not be read

@@ -47,7 +47,9 @@ LINES_AT_MOST = 400
 LINES_WITHOUT_A_REASON = 250
 LONG: dict[str, str] = {
     "edgevlm/registry.py": "a table: one entry a plug-in",
+    "edgevlm/config.py": "every setting of a stream, explained in its section",
     "edgevlm/parity.py": "every record of the certificate, beside the gates that judge it",
+    "runtime/stream/isolation/proxy.py": "the methods of vlm.py once more",
     "runtime/model/vlm.py": "what users call, every argument explained",
 }
 

@@ -82,6 +82,9 @@ def command(
         Optional[str],  # noqa: UP045
         typer.Option(help="ort-cpu or ort-cuda: answers until --backend can"),
     ] = None,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="the model in a process that is replaced if it fails")
+    ] = False,
     trust_engines: Annotated[
         bool, typer.Option("--trust-engines", help="load engines that this device did not make")
     ] = False,
@@ -116,6 +119,7 @@ def command(
         "engine.verify": verify,
         "engine.trust_engines": trust_engines or None,
         "engine.fallback": fallback,
+        "engine.isolate": isolate or None,
         "overcommit": overcommit or None,
     }
     return _stream(_resolve(config, settings or [], flags))

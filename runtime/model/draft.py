@@ -8,7 +8,7 @@ section 3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 ROW_COST = 0.25  # of a step, for a drafted row behind the second: see benchmarks/stream_decoding.py
 FREE_ROWS = 1  # a step is two rows wide, and the second may as well be a guess
@@ -65,6 +65,11 @@ class Drafts:
         if said in self._answers:
             self._answers.remove(said)
         self._answers = [*self._answers[1 - KEPT_ANSWERS :], said]
+
+    def become(self, other: Drafts) -> None:
+        """Take over what another one has learnt, as of answers that another process gave."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(other, each.name))
 
     @property
     def answers(self) -> list[tuple[int, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgevlm.errors import ContractError, ImageError
@@ -57,6 +57,30 @@ def pictures(messages: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
             for part in content:
                 if isinstance(part, Mapping) and part.get("type") in IMAGE_TYPES:
                     yield _picture(part)
+
+
+def replaced(
+    messages: Sequence[Mapping[str, Any]], by: Callable[[Any], Any]
+) -> list[Mapping[str, Any]]:
+    """The conversation with every picture replaced by what ``by`` gives for it.
+
+    Raises:
+        ContractError, ImageError: as ``pictures``.
+    """
+
+    def other(part: Any) -> Any:
+        if not isinstance(part, Mapping) or part.get("type") not in IMAGE_TYPES:
+            return part
+        kept = {k: v for k, v in part.items() if k not in ("image", "path", "image_url")}
+        return {**kept, "image": by(_picture(part))}
+
+    def of(message: Mapping[str, Any]) -> Mapping[str, Any]:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if not isinstance(content, Sequence) or isinstance(content, str):
+            return message
+        return {**message, "content": [other(part) for part in content]}
+
+    return [of(message) for message in messages]
 
 
 def _picture(part: Mapping[str, Any]) -> Any:

@@ -120,6 +120,7 @@ class Vlm:
         seed: int | None = None,
         draft: bool = True,
         together: bool = True,
+        cancelled: Callable[[], bool] = never,
     ) -> list[Answer]:
         """Several questions about the same pictures, each as ``ask`` would answer it alone.
 
@@ -140,6 +141,7 @@ class Vlm:
                 learnt from one answer to the next.
             together: several at a time. The first such call loads the decoder's weights a second
                 time; False never does.
+            cancelled: as in ``ask``, of each answer.
 
         Returns:
             the answers, in the order of the questions. The first one's ``timings_ms`` bear what
@@ -159,7 +161,7 @@ class Vlm:
         asking = [
             Asking(
                 sampling=SamplingOptions(temperature=temperature, top_p=top_p, seed=seed),
-                budget=Budget(max_tokens=max_tokens),
+                budget=Budget(max_tokens=max_tokens, cancelled=cancelled),
                 schema=read_schema(schema),
                 drafts=drafts_of(draft),
             )

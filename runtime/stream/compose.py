@@ -102,16 +102,18 @@ def state_event(change: Change, shown: AnswerEvent) -> StateEvent:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a stream is told by those who look after all of them."""
+    """What a stream is told by those who look after all of them, or after its model."""
 
-    code: Literal["overload", "throttled"]
+    code: Literal["overload", "throttled", "recovered"]
     message: str
 
 
 def fault_event(
-    stream: str, seq: int, error: SourceError | BackendError | SinkError | SourceFault | Notice
+    stream: str,
+    seq: int,
+    error: SourceError | BackendError | SinkError | SourceFault | Notice,
 ) -> FaultEvent:
-    """What went wrong: a source's own words, or an error by its kind."""
+    """What went wrong, or is well again: a source's own words, or an error by its kind."""
     if isinstance(error, SourceFault | Notice):
         return FaultEvent(stream=stream, seq=seq, code=error.code, message=error.message)
     code: Literal["source", "stall", "auth", "backend", "sink"] = "source"

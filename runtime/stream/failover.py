@@ -18,12 +18,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, Protocol
 
-from edgevlm.config import EngineSection
 from edgevlm.errors import BackendError, BundleError
-from edgevlm.runtime.model.load import load
 from edgevlm.runtime.model.missed import Missed
 from edgevlm.runtime.stream.clock import Clock
-from edgevlm.runtime.stream.model import Model
+from edgevlm.runtime.stream.compose import Notice
+from edgevlm.runtime.stream.model import Kept, Model
 from edgevlm.runtime.stream.worker import Child
 
 WAITS_S = (30.0, 300.0)  # before the second and the third attempt
@@ -51,8 +50,7 @@ class Failover:
     Args:
         model: on the fallback.
         missed: what was asked for, and why it is not there.
-        settings: of the engine.
-        spin: whether idle workers spin.
+        load: loads the bundle on the backend that was asked for.
         clock: of the waits.
         start: starts a command.
     """
@@ -61,15 +59,13 @@ class Failover:
         self,
         model: Model,
         missed: Missed,
-        settings: EngineSection,
-        spin: bool,
+        load: Callable[[], Model],
         clock: Clock,
         start: Callable[[Sequence[str]], Running] = Child,
     ) -> None:
         self.model: Model = model
         self._missed = missed
-        self._settings = settings
-        self._spin = spin
+        self._load = load
         self._clock = clock
         self._start = start
         self._root = str(model.bundle.root)
@@ -79,12 +75,14 @@ class Failover:
         self._due_ns = clock.monotonic_ns()
         self._over = missed.target is None  # nothing that could be built
 
-    def poll(self) -> Iterator[BackendError]:
+    def poll(self) -> Iterator[BackendError | Notice]:
         """See how far things are, and take the next step; ``model`` may be another afterwards.
 
         Yields:
             what failed, and what follows.
         """
+        if isinstance(self.model, Kept):
+            yield from self.model.poll()
         if self._over:
             return
         if self._child is None:
@@ -120,14 +118,7 @@ class Failover:
 
     def _swap(self) -> Iterator[BackendError]:
         try:
-            model = load(
-                self._root,
-                backend=self._missed.backend,
-                threads=self._settings.threads,
-                spin=self._spin,
-                cpu_fallback=self._settings.cpu_fallback,
-                trust_engines=self._settings.trust_engines,
-            )
+            model = self._load()
         except (BackendError, BundleError) as exc:
             yield self._failed(str(exc), final=False)
             return

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Literal
 
+from edgevlm.event import DropReason
 from edgevlm.frame import Frame
 from edgevlm.runtime.stream.clock import Clock
 
@@ -96,6 +97,12 @@ class Patience:
         young = self.young(self._frame)
         self._late = 0 if young else self._late + 1
         return young
+
+    def reason(self, young: bool) -> DropReason:
+        """Why a frame gets no answer whose answer was begun and is not given out."""
+        if not young or self.why == "deadline":
+            return "stale"
+        return "shutdown" if self.why == "stopped" else "superseded"
 
     def overload(self) -> str | None:
         """Said once when answers keep coming too late."""

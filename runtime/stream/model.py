@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from edgevlm.answer import Answer
 from edgevlm.bundle import Bundle
@@ -13,6 +13,7 @@ from edgevlm.runtime.model.decode import never
 from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.missed import Missed
 from edgevlm.runtime.model.vision import Encoded
+from edgevlm.runtime.stream.compose import Notice
 from edgevlm.tensors import Float32
 
 
@@ -82,6 +83,8 @@ class Model(Protocol):
         top_p: float = 1.0,
         seed: int | None = None,
         draft: bool = True,
+        together: bool = True,
+        cancelled: Callable[[], bool] = never,
     ) -> list[Answer]:
         """Several questions about the same pictures."""
         ...
@@ -103,6 +106,7 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
 class Kept(Protocol):
     """A model that is looked after between two frames: it may fail and come back, or be swapped."""
 
@@ -111,7 +115,7 @@ class Kept(Protocol):
         """The one that answers now."""
         ...
 
-    def poll(self) -> Iterator[BackendError]:
+    def poll(self) -> Iterator[BackendError | Notice]:
         """Look how things are and take the next step, without waiting.
 
         Yields:

@@ -189,8 +189,8 @@ class Stream:
         self._failures = 0
         whole = answer.finish_reason in ("stop", "length")
         young = patience.ended(whole)
-        if patience.why == "superseded" or not young:
-            self._account.drop("stale" if not young else "superseded")
+        if patience.why == "superseded" or not young or not (whole or answer.token_ids):
+            self._account.drop(patience.reason(young))
             if (said := patience.overload()) is not None:
                 yield Told(overload_event(self._config.name, self._next_seq(), said), frame)
             return

@@ -13,11 +13,10 @@ from edgevlm.bundle import Manifest
 from edgevlm.bundle.abilities import require
 from edgevlm.config import RunConfig
 from edgevlm.event import Event, SummaryEvent
-from edgevlm.runtime.model.load import load
 from edgevlm.runtime.stream.box import run_box
 from edgevlm.runtime.stream.clock import SYSTEM
-from edgevlm.runtime.stream.failover import Failover
 from edgevlm.runtime.stream.mode import mode_of
+from edgevlm.runtime.stream.opening import open_model
 from edgevlm.runtime.stream.pipeline import Stream
 from edgevlm.runtime.stream.recording.recorder import Recorder
 from edgevlm.runtime.stream.sinks import Sinks, open_sinks
@@ -70,27 +69,13 @@ def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
         mode_of(config, source.live)  # refused before a model is loaded
         engine = config.engine
         spin = not source.live if engine.spin is None else engine.spin
-        model = load(
-            config.bundle,
-            backend=engine.backend,
-            threads=engine.threads,
-            spin=spin,
-            verify=engine.verify,
-            cpu_fallback=engine.cpu_fallback,
-            trust_engines=engine.trust_engines,
-            fallback=engine.fallback,
-        )
-        failover = None
-        if model.missed is not None:
-            failover = Failover(model, model.missed, engine, spin, SYSTEM)
-        with closing(failover or model):
+        model, kept = open_model(config.bundle, engine, config.limits, spin, stopped)
+        with closing(kept or model):
             manifest = model.bundle.manifest
             require(manifest, "ask")
             with _recorder(config, manifest, source.live) as recorders:
                 sinks = Sinks([*opened_sinks, *recorders])
-                stream = Stream(
-                    config, source, model, SYSTEM, stopped, watcher=sinks, kept=failover
-                )
+                stream = Stream(config, source, model, SYSTEM, stopped, watcher=sinks, kept=kept)
                 yield from _delivered(stream, sinks)
 
 

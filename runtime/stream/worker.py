@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 
 from edgevlm.errors import BackendError
+from edgevlm.runtime.stream.isolation.ending import how_it_ended, memory_kills
 
 LOWEST = 19  # as `nice` counts
 STOP_S = 5.0
@@ -128,3 +131,87 @@ class Fed(Child):
         super().stop()
         self._in.close()
         self._out.close()
+
+
+class Worker:
+    """A module of ours that runs in a child process and is spoken to over a socket.
+
+    The child gets, as arguments, the descriptors of its end of the socket, of a pipe that closes
+    when this process ends in whatever way (see ``isolation.ending.dies_with``), and those given.
+    It has a session of its own; what it prints is kept for its last words, ``_TAIL_BYTES`` of it.
+
+    Args:
+        module: run as ``python -m``; finds the modules that this process finds, in the same places.
+        descriptors: that it inherits.
+
+    Raises:
+        BackendError: it cannot be started.
+    """
+
+    def __init__(self, module: str, descriptors: Sequence[int]) -> None:
+        self.end, theirs = socket.socketpair()
+        life, self._life = os.pipe()
+        self._said, said = os.pipe()
+        os.set_blocking(said, False)  # a child that prints much loses some of it, and never waits
+        os.set_blocking(self._said, False)
+        self._tail = b""
+        self._kills = memory_kills()
+        passed = [theirs.fileno(), life, *descriptors]
+        paths = os.pathsep.join(filter(None, sys.path))
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *map(str, passed)],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                pass_fds=passed,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
+            )
+        except OSError as exc:
+            self._close()
+            raise BackendError(f"{sys.executable} cannot be started: {exc}") from exc
+        finally:
+            theirs.close()
+            os.close(life)
+            os.close(said)
+
+    @property
+    def pid(self) -> int:
+        """Of the child."""
+        return self._process.pid
+
+    def listen(self) -> None:
+        """Take what it has printed, so that there is room for more."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            while part := os.read(self._said, 1 << 16):
+                self._tail = (self._tail + part)[-_TAIL_BYTES:]
+
+    def kill(self) -> None:
+        """Kill it, and leave the rest to whoever waits for it."""
+        self._process.kill()
+
+    def end_by(self, within_s: float) -> str:
+        """Wait for its end, kill it if it does not come, and say how it ended.
+
+        Args:
+            within_s: to wait; 0 kills at once.
+        """
+        killed = False
+        try:
+            self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            killed = True
+            self._process.kill()
+            self._process.wait()
+        self.listen()
+        self._close()
+        if killed:
+            return "was killed"
+        return how_it_ended(self._process.returncode, memory_kills() > self._kills, self._tail)
+
+    def _close(self) -> None:
+        self.end.close()
+        for descriptor in (self._life, self._said):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)

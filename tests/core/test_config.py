@@ -54,12 +54,17 @@ frames = 4
 [limits]
 frames = 10
 duration_s = 1.5
+start_s = 60
+step_s = 10
+answer_s = 90
+memory_mb = 4000
 [engine]
 backend = "ort-cpu"
 threads = 2
 spin = false
 verify = "size"
 cpu_fallback = true
+isolate = true
 trust_engines = true
 fallback = "ort-cuda"
 [[rules]]

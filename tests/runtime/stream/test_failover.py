@@ -17,7 +17,7 @@ import pytest
 
 from edgevlm.bundle import Bundle, open_bundle
 from edgevlm.bundle.engines import Platform
-from edgevlm.config import EngineSection, RunConfig, make_config
+from edgevlm.config import RunConfig, make_config
 from edgevlm.errors import BackendError, ConfigError
 from edgevlm.event import AnswerEvent, FaultEvent
 from edgevlm.frame import ArrayPixels, Frame
@@ -66,7 +66,6 @@ def failover(
     nano: Bundle,
     scripted: Callable[..., Vlm],
     clock: ManualClock,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Failover]:
     """A failover whose engine, once built, is another scripted model called ``trt``."""
     assert nano.manifest.prompt is not None
@@ -75,15 +74,14 @@ def failover(
     ready = Vlm(nano, engine)
 
     def make(script: Script, missed: Missed = MISSED, loads: Any = ready) -> Failover:
-        def loading(*_given: Any, **_options: Any) -> Vlm:
+        def loading() -> Vlm:
             if isinstance(loads, Exception):
                 raise loads
             return loads
 
-        monkeypatch.setattr("edgevlm.runtime.stream.failover.load", loading)
         model = scripted()
         model.missed = missed
-        return Failover(model, missed, EngineSection(), False, clock, script)
+        return Failover(model, missed, loading, clock, script)
 
     return make
 
@@ -192,7 +190,7 @@ def test_a_command_that_cannot_be_started_counts_as_an_attempt(
     def refuse(command: Sequence[str]) -> Script:
         raise BackendError(f"{command[0]} cannot be started")
 
-    made = Failover(scripted(), MISSED, EngineSection(), False, clock, refuse)
+    made = Failover(scripted(), MISSED, scripted, clock, refuse)
     (error,) = made.poll()
     assert "cannot be started; scripted goes on answering; tried again in 30 s" in str(error)
     assert list(made.poll()) == []
@@ -271,8 +269,13 @@ def test_after_an_update_the_device_answers_and_comes_back_to_its_engines(
     assert missed is not None
     assert (missed.target, model.backend.name) == ("trt", "ort-cpu")
     assert "version is 10.3.0, here 10.16.2" in missed.reason
-    engine = EngineSection(threads=1, spin=False)
-    made = Failover(model, missed, engine, False, SYSTEM, start)
+    made = Failover(
+        model,
+        missed,
+        lambda: load(root, backend="updated-trt", threads=1, spin=False),
+        SYSTEM,
+        start,
+    )
     config = make_config(
         {"bundle": str(root), "ask": "What is it?", "source": {"uri": "-"},
          "generation": {"max_tokens": 3}}

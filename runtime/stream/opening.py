@@ -1,0 +1,47 @@
+"""A stream's model, opened as its settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgevlm.config import EngineSection, LimitsSection
+from edgevlm.runtime.model.load import load
+from edgevlm.runtime.stream.clock import SYSTEM
+from edgevlm.runtime.stream.failover import Failover
+from edgevlm.runtime.stream.isolation.process import ModelProcess
+from edgevlm.runtime.stream.isolation.proxy import Isolated
+from edgevlm.runtime.stream.model import Kept, Model
+
+
+def open_model(
+    bundle: str,
+    engine: EngineSection,
+    limits: LimitsSection,
+    spin: bool,
+    stopped: Callable[[], bool],
+) -> tuple[Model, Kept | None]:
+    """The model, in this process or in one of its own, and what looks after it; close either.
+
+    Raises:
+        EdgeVLMError: as ``edgevlm.load``.
+    """
+
+    def on(settings: EngineSection) -> Model:
+        if settings.isolate:
+            return Isolated(ModelProcess(bundle, settings, limits, spin, SYSTEM, stopped))
+        return load(
+            bundle,
+            backend=settings.backend,
+            threads=settings.threads,
+            spin=spin,
+            verify=settings.verify,
+            cpu_fallback=settings.cpu_fallback,
+            trust_engines=settings.trust_engines,
+            fallback=settings.fallback,
+        )
+
+    model = on(engine)
+    if model.missed is not None:
+        alone = engine.model_copy(update={"fallback": None})
+        return model, Failover(model, model.missed, lambda: on(alone), SYSTEM)
+    return model, model if isinstance(model, Kept) else None
