@@ -1,7 +1,7 @@
 """What gates skip and what they miss, on labelled clips.
 
 ``python -m benchmarks.gating`` runs every gate over the clips that judge; ``--role tune`` over
-those that thresholds may be chosen with; ``--gate luma:levels=6,blocks=4`` a gate with settings
+those that thresholds may be chosen with; ``--gate pixel:blocks=4`` a gate with settings
 of its own. ``--out FOLDER`` writes a sheet of the missed changes of every gate and a plot.
 
 Every frame that is let through counts as answered at once. The cost is processor time of the
@@ -16,17 +16,21 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from benchmarks.clips.catalogue import clip, names
 from benchmarks.clips.clip import Clip
 from benchmarks.clips.filmed import frames
 from benchmarks.gate_metrics import Verdict, judge
 from benchmarks.gate_sheet import draw_misses, plot
-from edgevlm.runtime.stream.gates.base import Gate
-from edgevlm.runtime.stream.gates.luma import LumaGate
+from edgevlm.frame import UInt8
+from edgevlm.gates import GateSection, PixelSection, SceneSection
+from edgevlm.runtime.stream.gates import open_chain
+from edgevlm.runtime.stream.gates.chain import Chain
+from edgevlm.runtime.stream.gates.encoders import Encoders
+from edgevlm.runtime.stream.gates.view import View
 
-GATES: Mapping[str, Callable[..., Gate]] = {"luma": LumaGate}
+GATES: Mapping[str, Callable[..., GateSection]] = {"pixel": PixelSection, "scene": SceneSection}
 WITHIN_S = 1.0  # shorter than the shortest pause, so that no later change comes to the rescue
 TOGETHER = "all"
 _COLUMNS = (
@@ -39,8 +43,8 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def made(spec: str) -> Gate:
-    """A new gate from ``name`` or ``name:setting=value,setting=value``.
+def made(spec: str) -> Chain:
+    """A new gate, alone, from ``name`` or ``name:setting=value,setting=value``.
 
     Raises:
         ValueError: no gate has that name.
@@ -49,10 +53,16 @@ def made(spec: str) -> Gate:
     if name not in GATES:
         raise ValueError(f"no gate is called {name!r}; there are {list(GATES)}")
     given = (pair.split("=", 1) for pair in settings.split(",") if pair)
-    return GATES[name](**{key: ast.literal_eval(value) for key, value in given})
+    section = GATES[name](**{key: ast.literal_eval(value) for key, value in given})
+    return open_chain([section], Encoders())
 
 
-def passed_by(gates: Mapping[str, Gate], of: Clip) -> tuple[dict[str, list[int]], dict[str, Any]]:
+def no_model(_image: UInt8) -> NoReturn:
+    """Stands where a stream has its model."""
+    raise AssertionError("these gates need no model")
+
+
+def passed_by(gates: Mapping[str, Chain], of: Clip) -> tuple[dict[str, list[int]], dict[str, Any]]:
     """Run gates side by side over a clip.
 
     Returns:
@@ -63,7 +73,8 @@ def passed_by(gates: Mapping[str, Gate], of: Clip) -> tuple[dict[str, list[int]]
     for frame in frames(of):
         for name, gate in gates.items():
             begun = time.process_time()
-            changed = gate.changed(frame)
+            view = View(frame, frame.index / of.fps, no_model)
+            changed = gate.decide(view).do == "answer"
             if changed:
                 gate.accept()
             cost[name].append(1e3 * (time.process_time() - begun))

@@ -8,11 +8,13 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edgevlm.errors import ConfigError
+from edgevlm.gates import DEFAULT, GateList
+from edgevlm.known_keys import known_keys
 from edgevlm.rules import RuleSection
 
 if sys.version_info >= (3, 11):
@@ -45,7 +47,8 @@ class PolicySection(Section):
     ``freshest`` keeps the newest frame and counts the others; ``every`` loses nothing: a file is
     read as fast as it is answered, a live source goes through a spool of ``spool_mb`` on disk (in
     the cache folder, or ``spool_dir``) and is held back while that is full. None: live sources are
-    ``freshest``, files ``every``. ``max_age_s`` is hard: no older answer is given out.
+    ``freshest``, files ``every``. ``max_age_s`` is hard: no older answer is given out. ``gate``
+    False turns all ``gates`` off.
     """
 
     mode: Literal["freshest", "every"] | None = None
@@ -149,6 +152,7 @@ class StreamSection(Section):
     sinks: tuple[str, ...] = Field(default=(), description="URIs of where events go besides stdout")
     record: str | None = Field(default=None, description="folder for frames and decisions")
     rules: tuple[RuleSection, ...] = ()
+    gates: GateList = Field(default=DEFAULT, description="asked in this order")
 
     @field_validator("rules")
     @classmethod
@@ -236,20 +240,11 @@ def validated(kind: type[T], raw: Mapping[str, Any], name: str) -> T:
         first = exc.errors()[0]
         place = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            known = _known(kind, first["loc"])
+            known = known_keys(kind, first["loc"])
             near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{name}: unknown key {place!r}{hint}") from exc
         raise ConfigError(f"{name}: {place}: {first['msg']}") from exc
-
-
-def _known(kind: type[Section], place: tuple[int | str, ...]) -> list[str]:
-    model: Any = kind
-    for part in place[:-1]:
-        if isinstance(part, str):
-            model = model.model_fields[part].annotation
-        model = next((kind for kind in get_args(model) if kind not in (type(None), ...)), model)
-    return list(model.model_fields)
 
 
 def _put(raw: dict[str, Any], keys: list[str], value: str) -> None:

@@ -5,16 +5,23 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from edgevlm.frame import SourceFaultCode
 
-DropReason = Literal["superseded", "stale", "sampled", "overflow", "undecodable", "shutdown"]
-DROP_REASONS: tuple[DropReason, ...] = (
-    "superseded", "stale", "sampled", "overflow", "undecodable", "shutdown",
-)  # fmt: skip
+DropReason = Literal[
+    "superseded",  # a newer frame came before it was looked at, or overtook its answer
+    "stale",  # older than the bound
+    "sampled",  # between two frames of the rate
+    "overflow",
+    "undecodable",
+    "moving",  # a gate waits until the view is still
+    "absent",  # a gate waits for something that is not in the picture
+    "shutdown",  # the run ended first
+]
+DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 
 
 class _Wire(BaseModel):
@@ -144,6 +151,18 @@ class Percentiles(_Wire):
     p99: float | None
 
 
+class GateTotals(_Wire):
+    """One gate: asked = stopped + due + those that it let through."""
+
+    name: str
+    kind: str
+    asked: int = Field(ge=0, description="frames")
+    stopped: int = Field(ge=0, description="frames that it kept from an answer of their own")
+    due: int = Field(ge=0, description="frames for which it overruled the gates behind it")
+    ms: Percentiles = Field(description="what asking it took, its model included")
+    measure: Percentiles = Field(description="what its verdicts rest on, as docs/gates.md says")
+
+
 class SummaryEvent(_Event):
     """The last event of a stream; of several streams together the last event of the run."""
 
@@ -155,6 +174,9 @@ class SummaryEvent(_Event):
     answers_per_s: float = Field(ge=0)
     peak_rss_mb: float = Field(ge=0)
     streams: dict[str, FrameTotals]
+    gates: dict[str, tuple[GateTotals, ...]] = Field(
+        default={}, description="by stream, in the order in which they are asked"
+    )
 
 
 Event = Union[AnswerEvent, StateEvent, FaultEvent, SummaryEvent]  # noqa: UP007 - pydantic on 3.10

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edgevlm.area import Area
 from edgevlm.conditions import Condition
 
 ORDERED = ("=", "!=", "<", "<=", ">", ">=")
 
 
-class Zone(BaseModel):
+class Zone(Area):
     """A part of the picture, and the boxes that must lie in it.
 
-    ``left`` to ``bottom`` are fractions of the picture's width and height. ``boxes`` is the field
-    of the event with a list of ``[left, top, right, bottom]`` in pixels of the source frame; a box
-    lies where its centre lies.
+    ``boxes`` is the field of the event with a list of ``[left, top, right, bottom]`` in pixels of
+    the source frame; a box lies where its centre lies.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    left: float = Field(ge=0, le=1)
-    top: float = Field(ge=0, le=1)
-    right: float = Field(ge=0, le=1)
-    bottom: float = Field(ge=0, le=1)
     boxes: str = "boxes_xyxy"
-
-    @model_validator(mode="after")
-    def _has_an_area(self) -> Zone:
-        if self.left >= self.right or self.top >= self.bottom:
-            raise ValueError("a zone needs left < right and top < bottom")
-        return self
 
 
 class RuleSection(BaseModel):

@@ -126,9 +126,9 @@ def test_a_gate_is_measured_over_a_clip(tmp_path: Path, monkeypatch):
         name="step-tune", role="tune", what="", fps=10, count=30, changes=(), pictures=pictures,
         camera=Camera(seed=1, noise=1.0),
     )  # fmt: skip
-    passed, cost = passed_by({"luma": made("luma"), "deaf": made("luma:levels=255")}, of)
-    assert passed == {"luma": [0, 15], "deaf": [0]}
-    assert len(cost["luma"]) == 30
+    passed, cost = passed_by({"pixel": made("pixel"), "deaf": made("scene:least_depth=2.0")}, of)
+    assert passed == {"pixel": [0, 15], "deaf": [0]}
+    assert len(cost["pixel"]) == 30
     with pytest.raises(ValueError, match="no gate is called"):
         made("nonsense")
 

@@ -12,8 +12,8 @@ from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.schema import read_schema
 from edgevlm.runtime.stream.clock import Clock
 from edgevlm.runtime.stream.freshness import Patience
-from edgevlm.runtime.stream.gates.base import Gate
-from edgevlm.runtime.stream.intake import position_s
+from edgevlm.runtime.stream.gates.chain import Chain
+from edgevlm.runtime.stream.gates.view import View
 from edgevlm.runtime.stream.lease import Lease
 from edgevlm.runtime.stream.model import Model
 from edgevlm.runtime.stream.recording.playback import Playback
@@ -25,38 +25,35 @@ class Asking:
 
     Args:
         config: of the stream.
-        gate: says whether a waiting frame shows another scene; None: every one does.
+        gates: say whether a waiting frame shows another scene.
         newest: the newest frame that waits.
         clock: of ages.
         stopped: asked between tokens.
         lease: on the model, which the caller has taken.
-        live: whether the source is.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        gate: Gate | None,
+        gates: Chain | Playback,
         newest: Callable[[], Frame | None],
         clock: Clock,
         stopped: Callable[[], bool],
         lease: Lease,
-        live: bool,
     ) -> None:
         self._config = config
         self._schema = read_schema(config.generation.schema_)
         self._drafts = Drafts() if config.generation.draft else False
-        self._gate = gate
+        self._gates = gates
         self._newest = newest
         self._lease = lease
         self._looked_at = -1
-        self._live = live
-        self._decided = isinstance(gate, Playback)
+        self._decided = isinstance(gates, Playback)
         self._window = Window(config.window, config.ask) if config.window else None
         max_age_s = config.policy.max_age_s
         self.patience = Patience(clock, max_age_s, stopped, self._moved_on, lease.pause)
 
-    def ask(self, model: Model, frame: Frame) -> Answer:
+    def ask(self, model: Model, view: View) -> Answer:
         """The answer, or what there is of it when patience ended; gives the model back.
 
         Raises:
@@ -65,9 +62,9 @@ class Asking:
             SourceError: the frame's pixels cannot be read.
         """
         settings, patience = self._config.generation, self.patience
-        patience.begin(frame)
+        patience.begin(view.frame)
         try:
-            asked = self._asked(model, frame)
+            asked = self._asked(model, view)
             answer = model.ask(
                 **asked.arguments,
                 system=settings.system,
@@ -86,21 +83,25 @@ class Asking:
             answer = dataclasses.replace(answer, finish_reason="deadline")
         return answer
 
-    def _asked(self, model: Model, frame: Frame) -> Asked:
-        if self._window is None:
-            picture = self._lease.caps.fit(frame.pixels.rgb())
+    def _asked(self, model: Model, view: View) -> Asked:
+        encoded = view.encoded
+        if self._window is not None:
+            return self._window.ask(model, view.frame, view.now_s, encoded)
+        if encoded is None:
+            picture = self._lease.caps.fit(view.frame.pixels.rgb())
             return Asked({"image": picture, "question": self._config.ask})
-        return self._window.ask(model, frame, position_s(frame, self._live))
+        arguments = {"image": encoded, "question": self._config.ask}
+        return Asked(arguments, (), encoded.preprocess_ms, encoded.encode_ms)
 
-    def stands(self, frame: Frame) -> bool:
-        """The scene is unchanged at ``frame``; False if the last answer knew more than there is.
+    def stands(self, now_s: float) -> bool:
+        """The scene is unchanged at ``now_s``; False if the last answer knew more than there is.
 
         With a window that is so when a frame that was shown has left it. In a recording it was
         decided.
         """
         if self._window is None:
             return True
-        return self._window.stands(position_s(frame, self._live)) or self._decided
+        return self._window.stands(now_s) or self._decided
 
     def heard(self) -> None:
         """The last answer is told: what it was asked about may be shown again."""
@@ -113,4 +114,4 @@ class Asking:
         if newest is None or newest.index in (frame.index, self._looked_at):
             return False
         self._looked_at = newest.index  # once a frame: between tokens time is short
-        return self._gate is None or self._gate.moved_on(newest)
+        return self._gates.moved_on(newest)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edgevlm.answer import Answer, Timing, TokenCounts
+from edgevlm.answer import Answer
 from edgevlm.errors import (
     BackendError,
     SinkError,
@@ -19,6 +19,7 @@ from edgevlm.event import (
     AnswerEvent,
     DropReason,
     FaultEvent,
+    GateTotals,
     StateEvent,
     SummaryEvent,
     TimingsMs,
@@ -82,12 +83,6 @@ def answer_event(
     )
 
 
-def standing_answer(answer: Answer, gate_ms: float, age_ms: float) -> Answer:
-    """An answer once more, about a later frame: it took the gate's time, and nothing was shown."""
-    timing = Timing(wait=max(0.0, age_ms - gate_ms), gate=gate_ms, total=age_ms)
-    return dataclasses.replace(answer, timings_ms=timing, tokens=TokenCounts(), window=())
-
-
 def state_event(change: Change, shown: AnswerEvent) -> StateEvent:
     """A state that begins or ends; ``shown`` has its frame, its answer and its ``seq``."""
     return StateEvent(
@@ -133,7 +128,13 @@ def overload_event(stream: str, seq: int, message: str) -> FaultEvent:
     return FaultEvent(stream=stream, seq=seq, code="overload", message=message)
 
 
-def summary_event(stream: str, seq: int, account: Account, elapsed_s: float) -> SummaryEvent:
+def summary_event(
+    stream: str,
+    seq: int,
+    account: Account,
+    elapsed_s: float,
+    gates: tuple[GateTotals, ...] = (),
+) -> SummaryEvent:
     """The closing figures of one stream."""
     if not account.balanced():
         raise AssertionError(f"frames are lost between the books: {account.totals()}")
@@ -147,4 +148,5 @@ def summary_event(stream: str, seq: int, account: Account, elapsed_s: float) -> 
         answers_per_s=round(account.answered / elapsed_s, 3) if elapsed_s > 0 else 0.0,
         peak_rss_mb=peak_rss_mb(),
         streams={stream: totals},
+        gates={stream: gates},
     )

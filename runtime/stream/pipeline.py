@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from edgevlm.answer import Answer
 from edgevlm.config import RunConfig
@@ -19,30 +17,23 @@ from edgevlm.runtime.stream.compose import (
     answer_event,
     fault_event,
     overload_event,
-    standing_answer,
     summary_event,
 )
 from edgevlm.runtime.stream.degraded import degraded_by
-from edgevlm.runtime.stream.gates.base import Gate
-from edgevlm.runtime.stream.gates.luma import LumaGate
+from edgevlm.runtime.stream.gates import chain_of
+from edgevlm.runtime.stream.gates.chain import Chain
 from edgevlm.runtime.stream.handover import HandOver
 from edgevlm.runtime.stream.intake import Intake, position_s
 from edgevlm.runtime.stream.lease import Lease, Sole
+from edgevlm.runtime.stream.looking import Looked, Looking
 from edgevlm.runtime.stream.mode import hand_over_of
 from edgevlm.runtime.stream.model import Kept, Model
 from edgevlm.runtime.stream.recording.playback import Playback
 from edgevlm.runtime.stream.sinks.base import Decision, Told, Watcher
+from edgevlm.runtime.stream.standing import Standing
 from edgevlm.runtime.stream.states import States
 
 MAX_FAILURES_IN_A_ROW = 3
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """The answer that stands for the scene, and the seq of its event."""
-
-    answer: Answer
-    seq: int
 
 
 class Stream:
@@ -61,7 +52,8 @@ class Stream:
         lease: on the model, where other streams ask it too.
 
     Raises:
-        ConfigError: a mode that the source cannot keep.
+        ConfigError: a mode that the source cannot keep, or a gate that the bundle does not fit.
+        BundleError, ContractError, BackendError: a gate's bundle cannot be used.
     """
 
     def __init__(
@@ -86,19 +78,17 @@ class Stream:
         self._lease = lease or Sole()
         if playback is None:
             between = hand_over(config, source.live)
-            self._gate: Gate | None = LumaGate() if config.policy.gate else None
+            self._gates: Chain | Playback = chain_of(config, model.bundle.manifest, source.live)
             self._intake: Intake | Playback = Intake(
                 config, source, between, self._account, clock, stopped, self._lease
             )
         else:
-            self._gate = self._intake = playback(self._account)
-        self._standing: _Standing | None = None
+            self._gates = self._intake = playback(self._account)
+        self._standing = Standing(config.policy.reuse_every_s)
         self._seq = self._failures = 0
         self._begun_ns = clock.monotonic_ns()
-        self._last_reuse_s: float | None = None
-        self._asking = Asking(
-            config, self._gate, self._intake.newest, clock, stopped, self._lease, source.live
-        )
+        self._looking = Looking(config, self._gates, self._lease, clock)
+        self._asking = Asking(config, self._gates, self._intake.newest, clock, stopped, self._lease)
         self._kept = kept
         self._degraded = degraded_by(model)
         self._states = States(config.rules, config.name, self._next_seq, self._degraded)
@@ -126,6 +116,8 @@ class Stream:
         except (SourceError, BackendError) as exc:
             failure = exc
             yield Told(fault_event(self._config.name, self._next_seq(), exc))
+        finally:
+            self._gates.close()
         yield Told(self._summary())
         if failure is not None:
             raise failure
@@ -143,21 +135,31 @@ class Stream:
         if self._kept.model is not self._model:
             self._model = self._kept.model
             self._degraded = self._states.degraded = degraded_by(self._model)
-            self._standing = None  # the next frame is answered by what was asked for
+            self._standing.answer = None  # the next frame is answered by what was asked for
 
     def _frame(self, frame: Frame, waited: bool = False) -> Iterator[Told]:
         """What is told of a frame; ``waited``: the model is held for it already."""
-        taken_ns, patience = self._clock.monotonic_ns(), self._asking.patience
+        patience = self._asking.patience
         if not patience.young(frame):
             self._account.drop("stale")
             return
-        changed = self._gate is None or self._gate.changed(frame)
-        gate_ms = (self._clock.monotonic_ns() - taken_ns) / 1e6
-        if not changed and self._standing and self._asking.stands(frame):
-            self._lease.give()
-            yield from self._reuse(frame, gate_ms)
+        now = position_s(frame, self._source.live)
+        try:
+            looked = self._looking.look(frame, now, self._model, waited)
+        except (SourceError, BackendError) as exc:
+            yield from self._failed(frame, exc)
             return
-        if not waited:
+        do = looked.do
+        if do == "reuse" and not (self._standing.answer and self._asking.stands(now)):
+            do = "answer"
+        if do != "answer":
+            self._lease.give()
+            if do == "reuse":
+                yield from self._reuse(looked)
+            else:
+                self._account.drop(do)
+            return
+        if not looked.held:
             if not self._lease.take(frame):
                 self._account.drop("shutdown")
                 return
@@ -172,19 +174,11 @@ class Stream:
                 self._lease.give()
                 self._account.drop("stale")
                 return
-        wait_ms = max(0.0, self._age_ms(frame) - gate_ms)
+        wait_ms = looked.wait_ms(self._age_ms(frame))
         try:
-            answer = self._asking.ask(self._model, frame)
-        except SourceError:  # its pixels cannot be read
-            self._account.failed += 1
-            raise
-        except BackendError as exc:
-            self._account.failed += 1
-            self._failures += 1
-            self._saw(frame, "fail")
-            if isinstance(exc, BackendGone) or self._failures >= MAX_FAILURES_IN_A_ROW:
-                raise
-            yield Told(fault_event(self._config.name, self._next_seq(), exc), frame)
+            answer = self._asking.ask(self._model, looked.view)
+        except (SourceError, BackendError) as exc:
+            yield from self._failed(frame, exc)
             return
         self._failures = 0
         whole = answer.finish_reason in ("stop", "length")
@@ -195,17 +189,12 @@ class Stream:
                 yield Told(overload_event(self._config.name, self._next_seq(), said), frame)
             return
         self._account.answered += 1
+        self._gates.accept()
         self._asking.heard()
-        if self._gate is not None:
-            self._gate.accept()
         wait_ms += self._lease.paused_ms
-        timing = dataclasses.replace(
-            answer.timings_ms, wait=wait_ms, gate=gate_ms, total=self._age_ms(frame)
-        )
-        answer = dataclasses.replace(answer, timings_ms=timing)
-        self._account.timed(timing, timing.total)
-        self._standing = _Standing(answer, self._seq) if whole else None
-        now = self._last_reuse_s = position_s(frame, self._source.live)
+        answer = looked.answered(answer, wait_ms, self._age_ms(frame))
+        self._account.timed(answer.timings_ms, answer.timings_ms.total)
+        self._standing.answered(answer if whole else None, self._seq, now)
         self._saw(frame, "answer")
         yield Told(event := self._event(frame, answer, reused_of=None), frame)
         yield from self._states.answered(event, frame, answer, now)
@@ -213,17 +202,26 @@ class Stream:
     def _age_ms(self, frame: Frame) -> float:
         return max(0, self._clock.monotonic_ns() - frame.monotonic_ns) / 1e6
 
-    def _reuse(self, frame: Frame, gate_ms: float) -> Iterator[Told]:
-        assert self._standing is not None
+    def _failed(self, frame: Frame, error: SourceError | BackendError) -> Iterator[Told]:
+        self._account.failed += 1
+        if isinstance(error, SourceError):  # its pixels cannot be read
+            raise error
+        self._failures += 1
+        self._saw(frame, "fail")
+        if isinstance(error, BackendGone) or self._failures >= MAX_FAILURES_IN_A_ROW:
+            raise error
+        yield Told(fault_event(self._config.name, self._next_seq(), error), frame)
+
+    def _reuse(self, looked: Looked) -> Iterator[Told]:
+        frame, stands = looked.view.frame, self._standing
+        assert stands.answer is not None
         self._account.reused += 1
         self._saw(frame, "reuse")
-        now, last = position_s(frame, self._source.live), self._last_reuse_s
-        answer = standing_answer(self._standing.answer, gate_ms, self._age_ms(frame))
-        if last is not None and now - last < self._config.policy.reuse_every_s:
-            self._account.quiet += 1
+        answer, now = looked.once_more(stands.answer, self._age_ms(frame)), looked.view.now_s
+        if stands.tell(now):
+            yield Told(self._event(frame, answer, reused_of=stands.seq), frame)
         else:
-            self._last_reuse_s = now
-            yield Told(self._event(frame, answer, reused_of=self._standing.seq), frame)
+            self._account.quiet += 1
         yield from self._states.stands(frame, answer, now)
 
     def _saw(self, frame: Frame, do: Decision) -> None:
@@ -247,4 +245,5 @@ class Stream:
 
     def _summary(self) -> SummaryEvent:
         ran_s = (self._clock.monotonic_ns() - self._begun_ns) / 1e9
-        return summary_event(self._config.name, self._next_seq(), self._account, ran_s)
+        seq, gates = self._next_seq(), self._gates.totals()
+        return summary_event(self._config.name, seq, self._account, ran_s, gates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgevlm.answer import Timing
-from edgevlm.event import AnswerEvent, Event, FrameTotals, SummaryEvent
+from edgevlm.event import AnswerEvent, Event, FrameTotals, GateTotals, SummaryEvent
 from edgevlm.runtime.stream.accounting import Account, peak_rss_mb, percentiles
 from edgevlm.runtime.stream.clock import Clock
 
@@ -22,11 +22,13 @@ class Totals:
         self._begun_ns = clock.monotonic_ns()
         self._answers = Account()  # of which only what answers took is used
         self._streams: dict[str, FrameTotals] = {}
+        self._gates: dict[str, tuple[GateTotals, ...]] = {}
 
     def take(self, event: Event) -> None:
         """Note one event of one of the streams."""
         if isinstance(event, SummaryEvent):
             self._streams[event.stream] = event.frames
+            self._gates |= event.gates
         elif isinstance(event, AnswerEvent) and not event.reused:
             self._answers.timed(Timing(**event.timings_ms.model_dump()), event.age_ms)
 
@@ -43,6 +45,7 @@ class Totals:
             answers_per_s=round(frames.answered / elapsed_s, 3) if elapsed_s > 0 else 0.0,
             peak_rss_mb=peak_rss_mb(),
             streams=self._streams,
+            gates=self._gates,
         )
 
     def _sum(self) -> FrameTotals:

@@ -83,13 +83,16 @@ class Window:
         self._asked: list[_Seen] = []  # shown with it
         self._model: Model | None = None
 
-    def ask(self, model: Model, frame: Frame, now_s: float) -> Asked:
+    def ask(
+        self, model: Model, frame: Frame, now_s: float, encoded: Encoded | None = None
+    ) -> Asked:
         """Encode a frame, and ask about it and those before it.
 
         Args:
             model: encodes; another one than before empties the window.
             frame: the newest; forgotten unless ``keep`` follows.
             now_s: its time.
+            encoded: the frame, where it is encoded already, as one of ``SEVERAL``.
 
         Raises:
             BackendError: the engine failed.
@@ -100,7 +103,7 @@ class Window:
             self._seen, self._shown, self._model = [], [], model
         self._newest = None
         self._seen = [seen for seen in self._seen if self._inside(seen, now_s)]
-        encoded = model.encode(frame.pixels.rgb(), SEVERAL)
+        encoded = encoded or model.encode(frame.pixels.rgb(), SEVERAL)
         image = model.bundle.manifest.image
         assert image is not None, "it has encoded a frame"
         fits = model.relevance([encoded], self._question)

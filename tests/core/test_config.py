@@ -75,6 +75,21 @@ for_s = 2.0
 clear_s = 3.0
 cooldown_s = 60.0
 zone = { left = 0.0, top = 0.5, right = 1.0, bottom = 1.0, boxes = "answer.boxes" }
+[[gates]]
+kind = "silence"
+name = "hourly"
+every_s = 3600
+[[gates]]
+kind = "motion"
+name = "arm"
+still_s = 1
+share = 0.05
+ignore = [{left = 0, top = 0, right = 0.2, bottom = 0.1}]
+[[gates]]
+kind = "pixel"
+name = "scene"
+blocks = 5
+ignore = []
 """
 
 
@@ -118,6 +133,23 @@ def test_every_key_is_taken_from_the_file(write: Any):
     assert config.engine.spin is False
 
 
+@pytest.mark.parametrize(
+    ("gates", "said"),
+    [
+        ("[[gates]]\nkind = 'pixel'\n[[gates]]\nkind = 'pixel'", "two gates are called 'pixel'"),
+        ("[[gates]]\nkind = 'silence'\nevery_s = 5", "overrules the gates behind it"),
+        ("[[gates]]\nkind = 'silense'", "gates.0: Input tag 'silense'"),
+        ("[[gates]]\nkind = 'pixel'\nblocks = 0", "gates.0.pixel.blocks"),
+        (
+            "[[gates]]\nkind = 'motion'\nignore = [{left=1, top=0, right=0, bottom=1}]",
+            "left < right",
+        ),
+    ],
+)
+def test_gates_that_cannot_mean_what_they_say_are_refused(write: Any, gates: str, said: str):
+    assert said in refused(write(SMALL + gates))
+
+
 def test_a_config_cannot_be_changed_behind_the_runs_back(write: Any):
     with pytest.raises(ValidationError, match="frozen"):
         load_config(write(SMALL)).ask = "Something else?"
@@ -131,6 +163,8 @@ def test_a_config_cannot_be_changed_behind_the_runs_back(write: Any):
         ("[policy]\nmax_age = 1", "policy.max_age", "max_age_s"),
         ("[generation]\nmaxtokens = 1", "generation.maxtokens", "max_tokens"),
         ("[engine]\nbackends = 'x'", "engine.backends", "backend"),
+        ("[[gates]]\nkind = 'pixel'\nblock = 1", "gates.0.pixel.block", "blocks"),
+        ("[[gates]]\nkind = 'motion'\nstill = 1", "gates.0.motion.still", "still_s"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_known_one(

@@ -8,8 +8,9 @@
     frames/N.png       the frames that were asked about, without loss; N is the frame's index
 
 A decision is ``answer``, ``reuse`` or ``fail`` of a frame, ``drop`` of so many frames for a reason,
-or ``fault`` of the source. Frames that were reused or dropped have no picture: a replay asks again
-about what was asked about, it does not decide anew.
+or ``fault`` of the source; the last line, ``gates``, says what the gates did. Frames that were
+reused or dropped have no picture: a replay asks again about what was asked about, it does not
+decide anew.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from edgevlm.config import RunConfig
 from edgevlm.errors import SourceError
-from edgevlm.event import DropReason
+from edgevlm.event import DropReason, GateTotals
 from edgevlm.frame import Clock, SourceFaultCode
 
 VERSION: Literal[1] = 1
@@ -78,7 +79,14 @@ class Reported(_Line):
     message: str
 
 
-Decision = Union[Seen, Dropped, Reported]  # noqa: UP007 - pydantic on 3.10
+class Gated(_Line):
+    """What the gates did in the whole run."""
+
+    do: Literal["gates"] = "gates"
+    gates: tuple[GateTotals, ...]
+
+
+Decision = Union[Seen, Dropped, Reported, Gated]  # noqa: UP007 - pydantic on 3.10
 _DECISIONS: TypeAdapter[Decision] = TypeAdapter(Annotated[Decision, Field(discriminator="do")])
 
 

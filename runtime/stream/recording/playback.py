@@ -10,10 +10,14 @@ import numpy as np
 from PIL import Image
 
 from edgevlm.errors import ContractError, SourceError
+from edgevlm.event import GateTotals
 from edgevlm.frame import ArrayPixels, Frame, Pixels, SourceFault, UInt8
 from edgevlm.runtime.stream.accounting import Account
+from edgevlm.runtime.stream.gates.chain import Decided
+from edgevlm.runtime.stream.gates.view import View
 from edgevlm.runtime.stream.recording.format import (
     Dropped,
+    Gated,
     Reported,
     Seen,
     picture_path,
@@ -83,7 +87,8 @@ class Playback:
     def __init__(self, folder: Path, account: Account) -> None:
         self._folder = folder
         self._account = account
-        self._changed = True
+        self._decided = Decided()
+        self._gates: tuple[GateTotals, ...] = ()
 
     def items(self) -> Iterator[Frame | SourceFault]:
         """The frames that the stream looked at, and what the source reported.
@@ -97,9 +102,11 @@ class Playback:
                 self._account.drop(decision.reason, decision.count)
             elif isinstance(decision, Reported):
                 yield SourceFault(code=decision.code, message=decision.message)
+            elif isinstance(decision, Gated):
+                self._gates = decision.gates
             else:
                 self._account.read += 1
-                self._changed = decision.do != "reuse"
+                self._decided = Decided("reuse" if decision.do == "reuse" else "answer")
                 yield self._frame(decision)
 
     def _frame(self, seen: Seen) -> Frame:
@@ -122,9 +129,9 @@ class Playback:
     def newer(self) -> None:
         """The frame that was looked at is the one."""
 
-    def changed(self, _frame: Frame) -> bool:
+    def decide(self, _view: View) -> Decided:
         """What was decided about the frame."""
-        return self._changed
+        return self._decided
 
     def moved_on(self, _frame: Frame) -> bool:
         """No frame is later."""
@@ -132,3 +139,10 @@ class Playback:
 
     def accept(self) -> None:
         """Nothing is compared."""
+
+    def totals(self) -> tuple[GateTotals, ...]:
+        """What the gates did when the run was recorded."""
+        return self._gates
+
+    def close(self) -> None:
+        """Nothing is open."""

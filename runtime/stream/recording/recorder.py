@@ -22,6 +22,7 @@ from edgevlm.runtime.stream.recording.format import (
     HEADER,
     Decision,
     Dropped,
+    Gated,
     Header,
     Reported,
     Seen,
@@ -141,6 +142,8 @@ class Recorder:
             self._decide(Reported.model_validate({"code": event.code, "message": event.message}))
         elif isinstance(event, SummaryEvent):
             self._drops(event.frames.dropped)
+            for gates in event.gates.values():
+                self._decide(Gated(gates=gates))
         self._line(self._events, event.model_dump_json())
         if self._failure is not None and not self._ended:
             self._ended = True

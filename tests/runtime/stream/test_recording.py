@@ -107,6 +107,7 @@ def test_the_same_model_gives_the_same_events(record, tmp_path, clock, scripted)
     assert kinds == {"answer", "state", "fault", "summary"}
     assert events[-1].frames.dropped["sampled"] > 0
     assert events[-1].frames.dropped["undecodable"] > 0
+    assert events[-1].gates["main"][0].stopped > 0
     assert any(isinstance(e, AnswerEvent) and e.reused for e in events)
 
 
