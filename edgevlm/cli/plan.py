@@ -19,7 +19,7 @@ TOKENS = (1, 4, 9, 16, 49)
 def command(
     target: Annotated[
         Optional[str],  # noqa: UP045 - typer on 3.10
-        typer.Argument(help="a bundle, nano, a checkpoint folder, or a .gguf file"),
+        typer.Argument(help="a bundle, nano, a checkpoint folder, a .gguf file, or a box.toml"),
     ] = None,
     device: Annotated[str, typer.Option(help="see: edgevlm list devices; this: measure")] = "this",
     precision: Annotated[
@@ -46,8 +46,11 @@ def command(
         typer.Option("--output", "-o", help="plot of the settings, such as plot.png"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
-) -> None:
-    """Predict time and memory of TARGET on a device; with --fps or --memory-mb, find a setting."""
+) -> int:
+    """Predict time and memory of TARGET on a device; with --fps or --memory-mb, find a setting.
+
+    Of a TOML file with several streams it measures, here, whether their promised rates fit.
+    """
     from edgevlm.cli import plan_output as show
     from edgevlm.errors import ConfigError
     from edgevlm.runtime.device.plan.predict import Ask, precisions, predict
@@ -55,9 +58,11 @@ def command(
 
     if check:
         show.errors(as_json)
-        return
+        return 0
     if target is None:
         raise ConfigError("plan what? name a bundle or a checkpoint, or ask for --check")
+    if target.endswith(".toml"):
+        return _box(target, device, as_json)
     width, height = _frame(frame)
     ask = Ask(
         width=width, height=height, question_tokens=question_tokens, output_tokens=output_tokens,
@@ -74,11 +79,21 @@ def command(
         if precision is not None:
             choices = [c for c in choices if c.prediction.precision == precision]
         show.choices(sheet, found, ask, wanted, choices, as_json=as_json, plot=output)
-        return
+        return 0
     chosen = [precision or sheet.stored] if precision or sheet.stored else precisions(sheet)
     settings = sheet.settings or (None,)
     made = [predict(sheet, settings[0], p, found, ask) for p in chosen if p is not None]
     show.predictions(sheet, found, ask, made, as_json=as_json)
+    return 0
+
+
+def _box(path: str, device: str, as_json: bool) -> int:
+    from edgevlm.cli.plan_box import plan_box
+    from edgevlm.errors import ConfigError
+
+    if device != "this":
+        raise ConfigError(f"{path}: what several streams cost is measured, on this machine only")
+    return plan_box(path, as_json)
 
 
 def _frame(text: str) -> tuple[int, int]:

@@ -127,7 +127,7 @@ class Decoding:
         opening = self.guide.begin() if self.guide else []
         draft = self._draft(limit, opening[:limit], len(rows))
         logits = passes.prompt(rows, opening[:limit], draft, self._stopped)
-        result.prefill_ms = _since(begun)
+        result.prefill_ms += _since(begun)
         if logits is None:
             return
         for token in opening:
@@ -219,7 +219,9 @@ class Decoding:
         return ended is not None
 
     def _stopped(self) -> bool:
+        begun = time.perf_counter_ns()
         over = self.budget.over()
+        self.result.prefill_ms -= _since(begun)  # others may have had the model meanwhile
         if over is not None:
             self.result.finish_reason = over
         return over is not None

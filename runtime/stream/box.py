@@ -14,7 +14,7 @@ from edgevlm.event import Event
 from edgevlm.frame import FrameSource
 from edgevlm.runtime.model.lanes import cache_bytes, load_lanes
 from edgevlm.runtime.model.vlm import Vlm
-from edgevlm.runtime.stream.admission import Admission, Cost, admit, gated_hz, measure, measure_gate
+from edgevlm.runtime.stream.admission import Admission, admit, gated_hz, measure, measure_gate
 from edgevlm.runtime.stream.caps import Capped
 from edgevlm.runtime.stream.clock import SYSTEM
 from edgevlm.runtime.stream.compose import Notice
@@ -57,15 +57,20 @@ def run_box(
         sources = {name: _source(one, stack) for name, one in configs.items()}
         places = dict.fromkeys([*config.sinks, *(u for s in config.streams for u in s.sinks)])
         opened = dict(zip(places, stack.enter_context(open_sinks(list(places))), strict=True))
-        models = dict(zip(configs, _models(config, sources, stack), strict=True))
-        claims = {s.name: Claim(s.priority, s.min_rate_hz or 0.0) for s in config.streams}
-        costs = {name: measure(models[name], one) for name, one in configs.items()}
-        admission = _admitted(config, claims, costs, list(configs.values()), note)
+        live = any(source.live for source in sources.values())
+        models = dict(zip(configs, _models(config, len(configs), live, stack), strict=True))
+        admission = _measured(config, configs, models)
+        if admission.refused and not config.overcommit:
+            raise Overcommitted(
+                f"{admission}; lower min_rate_hz or generation.max_tokens, or run with --overcommit"
+            )
+        note(str(admission))
         kept = cache_bytes(models[config.streams[0].name].bundle.manifest) / 1e6
         note(f"{len(models)} KV caches of {kept:.1f} MB, one a stream, over weights loaded once")
         capped = Capped()
         stop, funnel = Stop(stopped), Funnel[Item](WAITING * len(configs))
-        schedule = Schedule(claims, {name: cost.answer_s for name, cost in costs.items()})
+        costs_s = {place.name: place.cost.answer_s for place in admission.places}
+        schedule = Schedule(_claims(config), costs_s)
         turns = Turns(schedule, stop)
         lines = {}
         for section in config.streams:
@@ -106,11 +111,10 @@ def _source(config: RunConfig, stack: ExitStack) -> FrameSource:
     return source
 
 
-def _models(config: BoxConfig, sources: dict[str, FrameSource], stack: ExitStack) -> list[Vlm]:
+def _models(config: BoxConfig, count: int, live: bool, stack: ExitStack) -> list[Vlm]:
     engine = config.engine
-    live = any(source.live for source in sources.values())
     models = load_lanes(
-        len(config.streams),
+        count,
         config.bundle,
         backend=engine.backend,
         threads=engine.threads,
@@ -125,20 +129,28 @@ def _models(config: BoxConfig, sources: dict[str, FrameSource], stack: ExitStack
     return models
 
 
-def _admitted(
-    config: BoxConfig,
-    claims: dict[str, Claim],
-    costs: dict[str, Cost],
-    streams: list[RunConfig],
-    note: Callable[[str], None],
+def appraise(config: BoxConfig) -> Admission:
+    """Measure what a box asks of this machine, without its sources and sinks.
+
+    Raises:
+        ConfigError, BundleError, ContractError, BackendError: as ``run``.
+    """
+    with ExitStack() as stack:
+        (model,) = _models(config, 1, True, stack)
+        configs = {stream.name: config.run_config(stream) for stream in config.streams}
+        return _measured(config, configs, dict.fromkeys(configs, model))
+
+
+def _measured(
+    config: BoxConfig, configs: dict[str, RunConfig], models: dict[str, Vlm]
 ) -> Admission:
-    admission = admit(claims, costs, measure_gate(), [gated_hz(one) for one in streams])
-    if admission.refused and not config.overcommit:
-        raise Overcommitted(
-            f"{admission}; lower min_rate_hz or generation.max_tokens, or run with --overcommit"
-        )
-    note(str(admission))
-    return admission
+    costs = {name: measure(models[name], one) for name, one in configs.items()}
+    gated = [gated_hz(one) for one in configs.values()]
+    return admit(_claims(config), costs, measure_gate(), gated)
+
+
+def _claims(config: BoxConfig) -> dict[str, Claim]:
+    return {s.name: Claim(s.priority, s.min_rate_hz or 0.0) for s in config.streams}
 
 
 def _governing(

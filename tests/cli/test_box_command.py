@@ -85,6 +85,10 @@ def test_promises_that_do_not_fit_are_wrong_usage_unless_they_are_wanted(box, ed
     assert (done.returncode, done.stdout) == (2, "")
     assert "0 of 1 streams fit" in done.stderr
     assert "--overcommit" in done.stderr
+    done = edgevlm("plan", path)
+    assert done.returncode == 1
+    assert done.stdout.startswith("a: 5000 Hz x ")
+    assert "does not fit\n0 of 1 streams fit: " in done.stdout
     done = edgevlm("run", path, "--overcommit", "--limit", "1")
     assert done.returncode == 0
     kinds = [json.loads(line)["kind"] for line in done.stdout.splitlines()]
