@@ -8,8 +8,9 @@ C. a peer on the same language model's weights: prefill of as many tokens as B h
    and as many decoded as B answers. A peer has no vision encoder here, which is to its advantage.
 
 B and C also pay for decoding the video, as A does. Processor time is of all threads of the process,
-workers do not spin, and ratios are of medians. A frame is covered if it was answered or an answer
-stands for it; beside that stands what the gate missed, by the labels.
+one compute thread each unless told otherwise (several finish sooner and cost more). Ratios are of
+medians. A frame is covered if it was answered or an answer stands for it; beside that stands what
+the gate missed, by the labels.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, nargs="?", default=Path("bundles/nano"))
     parser.add_argument("--against", action="append", choices=PEERS, default=[])
     parser.add_argument("--clip", default=FIXED_CAMERA)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--asks", type=int, default=24, help="frames asked about in each round")
     parser.add_argument("--policy", type=json.loads, default={}, help="JSON of [policy]")

@@ -27,8 +27,11 @@ def filmed(clip: Clip) -> Path:
     if not target.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_suffix(f".{os.getpid()}.part")  # two may film at once
-        clip.camera.record(clip.pictures(), clip.fps, unfinished)
-        unfinished.replace(target)
+        try:
+            clip.camera.record(clip.pictures(), clip.fps, unfinished)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
     return target
 
 
