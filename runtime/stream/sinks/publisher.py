@@ -19,6 +19,8 @@ from edgevlm.runtime.stream.handover import Background
 REPEAT_S = 1.0  # without a new picture the last one is sent again: servers drop who falls silent
 CLOSE_S = 2.0
 POLL_S = 0.1
+START_S = 30.0  # for a process to come up, on a board that is busy
+READY, UP = b"ready\n", b"up\n"  # what a connection says when it dials, and when it is taken
 Draw = Callable[[], Image.Image]
 
 
@@ -55,8 +57,8 @@ class Publisher:
 
     Args:
         connect: opens a connection for pictures of this width and height.
-        timeout_s: a connection that takes nothing for so long, or is not up after so long, is
-            given up.
+        timeout_s: a connection that takes nothing for so long, or is not up so long after it
+            dialled, is given up.
         jitter: a number in [0, 1) for the spread of the waits between attempts.
     """
 
@@ -133,7 +135,8 @@ class Publisher:
         try:
             while True:
                 at_ms = round((time.monotonic() - begun) * 1e3)
-                if not feed.feed(record(image, size_wh, at_ms), self._timeout_s):
+                bound_s = self._timeout_s if self._up else START_S  # it reads, and then dials
+                if not feed.feed(record(image, size_wh, at_ms), bound_s):
                     return self._why(feed)
                 if not self._up and (going := self._dialled(feed, wait)) and not self._up:
                     return self._why(feed)
@@ -149,9 +152,12 @@ class Publisher:
 
     def _dialled(self, feed: Feed, wait: Callable[[float], bool]) -> bool:
         """Wait for the connection; False once the work is to end. ``_up`` says how it went."""
-        until = time.monotonic() + self._timeout_s
+        until, said = time.monotonic() + START_S, b""
         while time.monotonic() < until and feed.ended() is None:
-            if feed.answer():
+            if new := feed.answer():
+                said += new
+                until = time.monotonic() + self._timeout_s
+            if UP in said:
                 if self.trouble:
                     missed = self.dropped - self._dropped_before
                     self._said.append(f"published again; {missed} pictures were not")

@@ -3,7 +3,8 @@
 libav holds Python's lock while it dials out, and gives no way to interrupt that: here it holds up
 nobody, and whoever started this ends it. Input: one line of JSON (``uri``, ``options`` of libav,
 ``width`` and ``height`` in pixels), then, a picture each, its time in milliseconds (uint32, little
-endian) and its RGB bytes. Says ``up`` when the server takes the stream, and ends with the input.
+endian) and its RGB bytes. Says ``ready`` when it is about to dial and ``up`` when the server takes
+the stream, and ends with the input.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from edgevlm.runtime.stream.sinks.publisher import READY, UP
 from edgevlm.runtime.stream.sources.uri import scrub
 
 STAMP_BYTES = 4
@@ -35,6 +37,7 @@ def publish(settings: dict[str, Any]) -> None:
     import av
     from av.video.frame import PictureType
 
+    _say(READY)
     size_wh = settings["width"], settings["height"]
     container = av.open(settings["uri"], "w", format="rtsp", options=settings["options"])
     stream = container.add_stream("libx264", options=ENCODER)
@@ -51,10 +54,14 @@ def publish(settings: dict[str, Any]) -> None:
         for packet in stream.encode(picture):
             container.mux(packet)  # the first one dials
         if not up:
-            sys.stdout.write("up\n")
-            sys.stdout.flush()
+            _say(UP)
             up = True
     container.close()
+
+
+def _say(word: bytes) -> None:
+    sys.stdout.buffer.write(word)
+    sys.stdout.buffer.flush()
 
 
 def main() -> None:
