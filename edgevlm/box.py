@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from edgevlm.config import (
+    OF_ISOLATION,
     EngineSection,
     LimitsSection,
     RunConfig,
@@ -98,6 +99,8 @@ class BoxConfig(Section):
             raise ValueError("engine.fallback is for a single stream: give a backend that is here")
         if self.engine.isolate:
             raise ValueError("engine.isolate is for a single stream")
+        if given := [key for key in OF_ISOLATION if key in self.limits.model_fields_set]:
+            raise ValueError(f"limits.{given[0]} is of an isolated model, for a single stream")
         return self
 
     def run_config(self, stream: SharingSection) -> RunConfig:
