@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 from typer.main import get_command
 
+from edgevlm.box import make_settings
 from edgevlm.cli.app import app
-from edgevlm.config import make_config
 from edgevlm.runtime.stream.sources.uri import scheme_of
 from tests.test_packaging import tomllib
 
@@ -148,4 +148,4 @@ def test_settings_on_the_pages_are_settings():
     ]
     assert blocks
     for block in blocks:
-        make_config(tomllib.loads(block))
+        make_settings(tomllib.loads(block))
