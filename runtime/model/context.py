@@ -27,11 +27,18 @@ class Context:
         self._decoder = decoder
         self._table = table
         self._whole = whole
+        self.owner = 0  # counts who has the cache: another number, another owner
         self._constant: tuple[int, ...] = ()  # tokens whose keys and values lie in the cache
 
     def constant_part(self, prompt: Prompt) -> tuple[int, ...]:
         """The text before the first picture, where its keys do not depend on what follows."""
         return prompt.texts[0] if prompt.segments and not self._whole else ()
+
+    def take(self) -> int:
+        """Give the cache to somebody else, as long as ``owner`` stays what it returns."""
+        self._constant = ()
+        self.owner += 1
+        return self.owner
 
     def prepare(self, prompt: Prompt) -> float:
         """Keep or compute the keys and values of the text before the first picture.
@@ -43,6 +50,7 @@ class Context:
             milliseconds that it took.
         """
         constant, begun = self.constant_part(prompt), time.perf_counter_ns()
+        self.owner += 1
         if constant != self._constant or self._decoder.length < len(constant):
             self._decoder.rewind(0)
             self._constant = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,14 @@ from edgevlm.runtime.model.asking import Asking
 from edgevlm.runtime.model.context import Context
 from edgevlm.runtime.model.decoder import load_decoder
 from edgevlm.runtime.model.detokenize import TextStream
+from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.prompt import Prompt
 from edgevlm.runtime.model.reader import Reader
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.rows_builder import RowsBuilder
 from edgevlm.runtime.model.seq2seq import Seq2SeqDecoder
+from edgevlm.runtime.model.session import SessionParts
 from edgevlm.runtime.model.turn import Turn
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
 from edgevlm.tensors import Array, Float32
@@ -159,6 +162,19 @@ class Inference:
         if self._closed:
             raise ContractError("this model was closed while it was answering")
 
+    def session_parts(self, alone: Callable[[], AbstractContextManager[None]]) -> SessionParts:
+        """What a session works with; ``alone`` is entered around every call."""
+        self._answering.prepare(Asking(drafts=Drafts()))  # what it measures needs the cache
+        return SessionParts(
+            reader=self._reader,
+            decoder=self._decoder,
+            context=self._context,
+            answering=self._answering,
+            table=self._table,
+            alone=alone,
+            answer=self.answer,
+        )
+
     def batch_shape(self) -> BatchShape | None:
         """How far passes of several rows are from steps of one, measured now."""
         return self._answering.batch_shape()
@@ -192,17 +208,12 @@ class Inference:
     def _rows(self, prompt: Prompt, turn: Turn) -> Rows:
         """Embeddings behind the constant part, pictures in their slots."""
         constant = self._context.constant_part(prompt)
-        first = () if constant else prompt.texts[0]
         builder = RowsBuilder(self._spec, len(constant))
-        builder.text(self._table.rows(first))
-        for (n, m), text in zip(prompt.segments, prompt.texts[1:], strict=True):
-            segment = turn.encoded[n].segments[m]
-            builder.picture(segment)
-            builder.text(self._table.rows(text))
-            turn.visual_tokens += len(segment.rows)
+        builder.prompt(() if constant else prompt.texts[0], prompt, turn.encoded, self._table)
         rows = builder.rows()
         if not len(rows):
             raise ContractError("the prompt is empty")
+        turn.visual_tokens = sum(len(turn.encoded[n].segments[m].rows) for n, m in prompt.segments)
         turn.prompt_tokens = sum(map(len, prompt.texts)) + turn.visual_tokens
         return rows
 

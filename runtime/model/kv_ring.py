@@ -54,7 +54,7 @@ class KvRing:
     first frame on; no position ever exceeds its capacity.
 
     Args:
-        decoder: its cache becomes the ring's.
+        decoder: its cache becomes the ring's, empty at first.
         vision: positions for frames at most.
         text: positions for texts at most.
 
@@ -72,18 +72,16 @@ class KvRing:
                 f"{vision} positions for frames and {text} for texts leave no room in a cache of "
                 f"{decoder.capacity}"
             )
+        self.decoder.rewind(0)
         self._budgets: dict[Region, int] = {"vision": vision, "text": text}
         self.sink: tuple[int, ...] = ()
         self.spans: list[Span] = []
         self.evicted = 0  # positions, since the beginning
 
     def begin(self, sink: Rows, ids: tuple[int, ...]) -> None:
-        """Empty the cache and put the sink into it."""
-        self.decoder.rewind(0)
-        self.spans = []
+        """Put the sink into the empty cache."""
         self.sink = ids
-        if len(sink):
-            self._append(sink)
+        self._append(sink)
 
     @property
     def ids(self) -> list[int]:
@@ -94,12 +92,8 @@ class KvRing:
         """Positions that a region holds."""
         return sum(len(span.ids) for span in self.spans if span.region == region)
 
-    def add(self, rows: Rows, span: Span) -> list[Span]:
-        """Append a span behind everything, after making room for it.
-
-        Args:
-            rows: of the span.
-            span: what they are.
+    def make_room(self, span: Span) -> list[Span]:
+        """Evict what must go before ``span`` can come.
 
         Returns:
             the spans that had to go.
@@ -107,18 +101,33 @@ class KvRing:
         Raises:
             ContextOverflow: the span alone is over its region's budget.
         """
-        budget = self._budgets[span.region]
-        if len(rows) > budget:
+        count, budget = len(span.ids), self._budgets[span.region]
+        if count > budget:
             raise ContextOverflow(
-                f"{len(rows)} positions of {span.region} do not fit its {budget} in the ring"
+                f"{count} positions of {span.region} do not fit its {budget} in the ring"
             )
         gone: list[Span] = []
-        while self.held(span.region) + len(rows) > budget:
+        while self.held(span.region) + count > budget:
             oldest = next(n for n, kept in enumerate(self.spans) if kept.region == span.region)
             gone.append(self._evict(oldest))
+        return gone
+
+    def append(self, rows: Rows, span: Span) -> None:
+        """Append a span behind everything; there must be room.
+
+        Args:
+            rows: of the span; such as carry positions count on from ``decoder.position``.
+            span: what they are.
+
+        Raises:
+            ContractError: ``make_room`` was not called, or rows and tokens differ in number.
+        """
+        if len(rows) != len(span.ids):
+            raise ContractError(f"{len(rows)} rows for {len(span.ids)} tokens")
+        if self.held(span.region) + len(rows) > self._budgets[span.region]:
+            raise ContractError(f"there is no room for {len(rows)} positions of {span.region}")
         self._append(rows)
         self.spans.append(span)
-        return gone
 
     def forget(self, unwanted: Callable[[Span], bool]) -> list[Span]:
         """Evict all spans that are unwanted; which those were."""

@@ -8,12 +8,13 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from edgevlm.bundle.prompt import LabelPrompt, PromptSpec
+from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.errors import BundleCorrupt, ContractError
 from edgevlm.runtime.model.messages import IMAGE_TYPES
+from edgevlm.runtime.model.prompt_texts import FrameTexts, Labels, write_labels
+from edgevlm.runtime.model.vision import Encoded
 
 Message = Mapping[str, Any]
-Labels = Sequence[tuple[str, float]]
 Expansion = Sequence[str | int]
 
 
@@ -30,6 +31,13 @@ class Prompt:
 
     texts: tuple[tuple[int, ...], ...]
     segments: tuple[tuple[int, int], ...] = ()
+
+    def ids(self, pictures: Sequence[Encoded], image_token: int) -> list[int]:
+        """All of it as token ids, ``image_token`` at every visual row of ``pictures``."""
+        ids = list(self.texts[0])
+        for (n, m), text in zip(self.segments, self.texts[1:], strict=True):
+            ids += [image_token] * len(pictures[n].segments[m].rows) + list(text)
+        return ids
 
 
 class PromptBuilder:
@@ -81,19 +89,7 @@ class PromptBuilder:
                 or a template that shows another number of images than the messages hold.
         """
         turns = self._turns(messages, labels)
-        if self._template is None:
-            rendered = "".join(m["content"] for m in turns)
-        else:
-            try:
-                rendered = self._template.render(
-                    messages=turns,
-                    add_generation_prompt=True,
-                    bos_token=self._token(self._spec.bos_token_id),
-                    eos_token=self._token(self._spec.stop_token_ids[0]),
-                )
-            except Exception as exc:  # a template is a program, and fails as programs do
-                raise ContractError(f"the chat template refuses these messages: {exc}") from exc
-        pieces = rendered.split(self._spec.image_marker)
+        pieces = self._rendered(turns).split(self._spec.image_marker)
         shown = len(pieces) - 1
         expansions = [pictures[n] if n < len(pictures) else (0,) for n in range(shown)]
         prompt = (
@@ -106,10 +102,67 @@ class PromptBuilder:
             prompt = Prompt((first, *prompt.texts[1:]), prompt.segments)
         return prompt
 
+    def _rendered(self, turns: list[dict[str, Any]]) -> str:
+        if self._template is None:
+            return "".join(m["content"] for m in turns)
+        try:
+            return self._template.render(
+                messages=turns,
+                add_generation_prompt=True,
+                bos_token=self._token(self._spec.bos_token_id),
+                eos_token=self._token(self._spec.stop_token_ids[0]),
+            )
+        except Exception as exc:  # a template is a program, and fails as programs do
+            raise ContractError(f"the chat template refuses these messages: {exc}") from exc
+
+    def around_frames(self, system: str | None = None) -> FrameTexts:
+        """What the template writes around pictures that come one after the other.
+
+        Raises:
+            ContractError: the template refuses a turn of two pictures.
+        """
+        marks = [chr(0xE000 + n) for n in range(3)]  # private use: in nobody's template
+        texts = [{"type": "text", "text": mark} for mark in marks]
+        image = {"type": "image"}
+        content = [texts[0], image, texts[1], image, texts[2]]
+        messages: list[Message] = [{"role": "user", "content": content}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        rendered = self._rendered(self._turns(messages, ()))
+        first, between, last = rendered.split(self._spec.image_marker)
+        head, texts_are_between, before = first.partition(marks[0])
+        if texts_are_between:
+            after = between.partition(marks[1])[0]
+        else:  # this template puts all pictures first
+            head, before, after = first, "", between
+        question = last.replace(marks[0], "").replace(marks[1], "").removeprefix(after)
+        return FrameTexts(head, before, after, *question.split(marks[2]))
+
+    def frame(
+        self, around: FrameTexts, caption: str, labels: Labels, expansion: Expansion
+    ) -> Prompt:
+        """One picture behind its caption, tokenised apart from what is before and behind it."""
+        rule = self._spec.labels
+        pieces, segments = [caption + around.before], []
+        for part in expansion:
+            if isinstance(part, int):
+                segments.append((0, part))
+                pieces.append("")
+            else:
+                pieces[-1] += part
+        pieces[-1] += (write_labels(rule, labels) if rule else "") + around.after
+        return Prompt(tuple(map(self.tokens, pieces)), tuple(segments))
+
+    def begin(self, around: FrameTexts) -> tuple[int, ...]:
+        """What stands before all pictures."""
+        bos = self._spec.bos_token_id
+        first = () if bos is None or not self._spec.add_bos else (bos,)
+        return (*first, *self.tokens(around.head))
+
     def _piecewise(self, pieces: list[str]) -> Prompt:
         """The marker is no token: the texts around it are tokenised apart."""
         segments = tuple((n, 0) for n in range(len(pieces) - 1))
-        return Prompt(tuple(map(self._encode, pieces)), segments)
+        return Prompt(tuple(map(self.tokens, pieces)), segments)
 
     def _whole(self, pieces: list[str], expansions: list[Expansion], token_id: int) -> Prompt:
         """One image token a segment, the whole text tokenised at once, as processors do."""
@@ -123,7 +176,7 @@ class PromptBuilder:
                     text.append(part)
             text.append(pieces[n + 1])
         texts: list[list[int]] = [[]]
-        for token in self._encode("".join(text)):
+        for token in self.tokens("".join(text)):
             if token == token_id:
                 texts.append([])
             else:
@@ -135,7 +188,8 @@ class PromptBuilder:
             )
         return Prompt(tuple(map(tuple, texts)), tuple(segments))
 
-    def _encode(self, text: str) -> tuple[int, ...]:
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text as it is."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _token(self, token_id: int | None) -> str:
@@ -183,21 +237,6 @@ class PromptBuilder:
                 )
             return str(part["text"])
         raise ContractError(f"a content part must have the type text or image, got {part!r:.200}")
-
-
-def write_labels(rule: LabelPrompt, labels: Labels) -> str:
-    """The sentence that tells the language model what the encoder saw.
-
-    Args:
-        rule: template, and how many labels.
-        labels: names with probabilities in [0, 1], best first.
-    """
-    kept = [
-        rule.item.format(name=name, percent=round(100 * probability))
-        for n, (name, probability) in enumerate(labels[: rule.top])
-        if n == 0 or probability >= rule.min_probability
-    ]
-    return rule.template.format(labels=", ".join(kept)) if kept else ""
 
 
 def _raise(message: str) -> None:

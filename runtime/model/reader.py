@@ -31,14 +31,14 @@ class Reader:
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        self._manifest = bundle.manifest
+        self.manifest = bundle.manifest
         _, _, prompt = bundle.manifest.language
         self.tokenizer = read_tokenizer(bundle)
         template = prompt.chat_template
-        self._prompts = PromptBuilder(
+        self.prompts = PromptBuilder(
             prompt, bundle.read_text(template) if template else None, self.tokenizer
         )
-        self._image_token = -1 if prompt.image_token_id is None else prompt.image_token_id
+        self.image_token = -1 if prompt.image_token_id is None else prompt.image_token_id
         sees = "vision" in bundle.manifest.graphs
         self.vision = VisionEncoder(bundle, backend) if sees else None
 
@@ -56,8 +56,8 @@ class Reader:
         if isinstance(image, Encoded):
             return image
         if self.vision is None:
-            raise ContractError(f"{self._manifest.name} has no vision encoder: it takes text only")
-        alpha = self._manifest.image.alpha if self._manifest.image else "drop"
+            raise ContractError(f"{self.manifest.name} has no vision encoder: it takes text only")
+        alpha = self.manifest.image.alpha if self.manifest.image else "drop"
         return self.vision.encode(load_image(image, alpha), among)
 
     def read(
@@ -79,7 +79,7 @@ class Reader:
         turn.encode_ms = sum(e.encode_ms for e in fresh)
         turn.prepare_ms = sum(e.preprocess_ms for e in fresh)
         begun = time.perf_counter_ns()
-        turn.prompt = self._prompts.build(
+        turn.prompt = self.prompts.build(
             messages, [e.labels for e in turn.encoded], [e.expansion for e in turn.encoded]
         )
         shown = {n for n, _ in turn.prompt.segments}
@@ -91,10 +91,7 @@ class Reader:
 
     def prompt_ids(self, turn: Turn) -> list[int]:
         """The whole prompt as token ids, the image token (or -1) at every visual row."""
-        ids = list(turn.prompt.texts[0])
-        for (n, m), text in zip(turn.prompt.segments, turn.prompt.texts[1:], strict=True):
-            ids += [self._image_token] * len(turn.encoded[n].segments[m].rows) + list(text)
-        return ids
+        return turn.prompt.ids(turn.encoded, self.image_token)
 
     def close(self) -> None:
         """Release the vision graph; may be called twice."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
+from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.positions import mrope_positions
+from edgevlm.runtime.model.prompt import Prompt
 from edgevlm.runtime.model.rows import Rows
-from edgevlm.runtime.model.vision import Segment
+from edgevlm.runtime.model.vision import Encoded, Segment
 from edgevlm.tensors import Float32
 
 
@@ -36,6 +40,26 @@ class RowsBuilder:
         """Append one visual segment."""
         self._append(segment.rows, segment.deepstack)
         self._pieces.append(segment.grid if segment.grid is not None else len(segment.rows))
+
+    def prompt(
+        self,
+        first: Sequence[int],
+        prompt: Prompt,
+        pictures: Sequence[Encoded],
+        table: EmbeddingTable,
+    ) -> None:
+        """Append a prompt.
+
+        Args:
+            first: of its first text, what is to be appended.
+            prompt: the rest comes from there.
+            pictures: in its slots.
+            table: embeddings of tokens.
+        """
+        self.text(table.rows(first))
+        for (n, m), text in zip(prompt.segments, prompt.texts[1:], strict=True):
+            self.picture(pictures[n].segments[m])
+            self.text(table.rows(text))
 
     def _append(self, rows: Float32, deepstack: Float32 | None) -> None:
         self._embeds.append(rows)

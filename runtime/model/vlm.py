@@ -23,6 +23,7 @@ from edgevlm.runtime.model.perception import Perception
 from edgevlm.runtime.model.sampling import SamplingOptions
 from edgevlm.runtime.model.schema import read_schema
 from edgevlm.runtime.model.segmentation import Segmentation
+from edgevlm.runtime.model.session import Session, ring_of
 from edgevlm.runtime.model.turn import Turn
 from edgevlm.runtime.model.vision import Encoded
 from edgevlm.tensors import Array, Float32
@@ -213,6 +214,28 @@ class Vlm:
             if piece := text.flush():
                 yield piece
             return inference.answer(turn)
+
+    def session(
+        self,
+        vision_tokens: int | None = None,
+        text_tokens: int | None = None,
+        system: str | None = None,
+    ) -> Session:
+        """A stream without end in the model's cache: frames are seen once, questions asked of them.
+
+        Args:
+            vision_tokens: positions for frames, captions included; half of the cache when None.
+            text_tokens: positions for notes; an eighth when None.
+            system: as in ``ask``.
+
+        Raises:
+            ContractError: a bundle without a language model, one whose cache cannot forget, or
+                budgets that leave no room.
+        """
+        inference = self._speaking()
+        with self._caller.alone():
+            parts = inference.session_parts(self._caller.alone)
+            return Session(parts, ring_of(parts, vision_tokens, text_tokens), system)
 
     def _speaking(self) -> Inference:
         """The language model.

@@ -15,7 +15,7 @@ from edgevlm.bundle import Bundle
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.kv_cache import CachedDecoder
-from edgevlm.runtime.model.kv_ring import KvRing, Span
+from edgevlm.runtime.model.kv_ring import KvRing, Region, Span
 from edgevlm.runtime.model.rows import Rows
 from tests.export.test_text_models import LLAMA3
 from tests.export.tiny import VOCAB, config, decoder, export_to, save
@@ -124,6 +124,15 @@ def greedy(
     return np.stack(logits), tokens
 
 
+def add(
+    ring: KvRing, table: EmbeddingTable, ids: list[int], region: Region, at_s: float
+) -> list[Span]:
+    span = Span(region, float(at_s), tuple(ids))
+    gone = ring.make_room(span)
+    ring.append(Rows(table.rows(ids)), span)
+    return gone
+
+
 def same(found: tuple[np.ndarray, list[int]], wanted: tuple[np.ndarray, list[int]]) -> None:
     np.testing.assert_allclose(found[0], wanted[0], rtol=0, atol=2e-3)
     assert found[1] == wanted[1]
@@ -184,9 +193,9 @@ def test_the_ring_is_flat_however_long_the_stream(
     longest = 0
     for n in range(300):
         frame, note = IDS[n : n + 12], IDS[n + 1 : n + 6]
-        ring.add(Rows(table.rows(frame)), Span("vision", float(n), tuple(frame)))
+        add(ring, table, frame, "vision", n)
         if n % 3 == 0:
-            ring.add(Rows(table.rows(note)), Span("text", float(n), tuple(note)))
+            add(ring, table, note, "text", n)
         longest = max(longest, cached.length)
         assert cached.length == len(ring.ids)
     assert longest == 4 + 60 + 20
@@ -203,9 +212,9 @@ def test_spans_leave_by_their_own_regions_budget_and_by_wish(
     reference, cached, table = both
     ring = KvRing(cached, vision=20, text=10)
     ring.begin(Rows(table.rows(IDS[:4])), tuple(IDS[:4]))
-    for n, region in enumerate(("vision", "text", "vision", "vision")):
-        ids = tuple(IDS[10 * n : 10 * n + 10])
-        gone = ring.add(Rows(table.rows(ids)), Span(region, float(n), ids))  # type: ignore[arg-type]
+    regions: tuple[Region, ...] = ("vision", "text", "vision", "vision")
+    for n, region in enumerate(regions):
+        gone = add(ring, table, IDS[10 * n : 10 * n + 10], region, n)
     assert [(s.region, s.at_s) for s in gone] == [("vision", 0.0)]
     assert [s.at_s for s in ring.spans] == [1.0, 2.0, 3.0]
     assert [s.at_s for s in ring.forget(lambda s: s.at_s < 3)] == [1.0, 2.0]
@@ -223,6 +232,10 @@ def test_what_does_not_fit_is_refused(both: tuple[Reference, CachedDecoder, Embe
         KvRing(cached, vision=cached.capacity, text=0)
     ring = KvRing(cached, vision=8, text=4)
     with pytest.raises(ContextOverflow, match="9 positions of vision do not fit its 8"):
-        ring.add(Rows(table.rows(IDS[:9])), Span("vision", 0.0, tuple(IDS[:9])))
+        add(ring, table, IDS[:9], "vision", 0)
+    with pytest.raises(ContractError, match="no room for 9 positions"):
+        ring.append(Rows(table.rows(IDS[:9])), Span("vision", 0.0, tuple(IDS[:9])))
+    with pytest.raises(ContractError, match="3 rows for 4 tokens"):
+        ring.append(Rows(table.rows(IDS[:3])), Span("vision", 0.0, tuple(IDS[:4])))
     with pytest.raises(ContractError, match="cannot evict 3 to 5: the cache holds 0"):
         cached.evict(3, 5)

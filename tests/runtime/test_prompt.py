@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.prompt import LabelPrompt, PromptSpec
 from edgevlm.errors import BundleCorrupt, ContractError
-from edgevlm.runtime.model.prompt import PromptBuilder, write_labels
+from edgevlm.runtime.model.prompt import PromptBuilder
+from edgevlm.runtime.model.prompt_texts import write_labels
 from tests.core.tiny import END, START, TEMPLATE, tokenizer
 
 MARK = "<|image|>"

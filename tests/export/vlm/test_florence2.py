@@ -219,11 +219,11 @@ def test_every_task_expands_as_in_the_processor(model: Vlm, monkeypatch: pytest.
     processor = Florence2Processor(image_processor=words, tokenizer=words)
     assert processor.task_prompts_without_inputs == ALONE
     assert processor.task_prompts_with_input == ABOUT
-    prompts, tokenizer = model._inference._prompts, model._inference._tokenizer
+    reader = model._inference._reader
     for task in [*ALONE, *(f"{task} <loc_1> a {{input}} 'b' \\n" for task in ABOUT)]:
-        (ids,) = prompts.build([{"role": "user", "content": task}]).texts
+        (ids,) = reader.prompts.build([{"role": "user", "content": task}]).texts
         (wanted,) = processor._construct_prompts(task)
-        assert list(ids) == tokenizer.encode(wanted, add_special_tokens=False).ids
+        assert list(ids) == reader.tokenizer.encode(wanted, add_special_tokens=False).ids
 
 
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
