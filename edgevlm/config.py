@@ -80,12 +80,16 @@ class WindowSection(Section):
     """The model sees frames of the last seconds, with their times, beside the newest one.
 
     ``tokens`` is the budget of visual tokens for all of them together: the newest frame gets what
-    it takes alone, older ones share the rest. None: twice what one frame takes.
+    it takes alone, older ones share the rest. None: twice what one frame takes. ``memory`` is
+    ``frames``, of which every question gets a choice, or ``cache``: every frame goes through the
+    decoder once and stays in its KV cache until it is too old or over ``tokens``, captions
+    included (None: half of the cache).
     """
 
     seconds: float = Field(gt=0)
     tokens: int | None = Field(default=None, ge=1)
     frames: int = Field(default=5, ge=1, description="at most, the newest one included")
+    memory: Literal["frames", "cache"] = "frames"
 
     @field_validator("seconds", mode="before")
     @classmethod

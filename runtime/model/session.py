@@ -11,15 +11,19 @@ from edgevlm.answer import Answer
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
 from edgevlm.errors import ContractError
 from edgevlm.runtime.model.answering import Answering
-from edgevlm.runtime.model.asking import Asking
+from edgevlm.runtime.model.asking import Asking, drafts_of
 from edgevlm.runtime.model.context import Context
+from edgevlm.runtime.model.decode import Budget, never
 from edgevlm.runtime.model.decoder import Decoder
+from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.embedding import EmbeddingTable
 from edgevlm.runtime.model.kv_ring import KvRing, Span
 from edgevlm.runtime.model.prompt import Prompt
 from edgevlm.runtime.model.reader import Reader
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.rows_builder import RowsBuilder
+from edgevlm.runtime.model.sampling import SamplingOptions
+from edgevlm.runtime.model.schema import read_schema
 from edgevlm.runtime.model.turn import Turn
 from edgevlm.runtime.model.vision import Encoded
 
@@ -114,8 +118,22 @@ class Session:
             self._add(lambda: self._text(ids), span)
             return span
 
-    def ask(self, question: str, asking: Asking) -> Answer:
+    def ask(
+        self,
+        question: str,
+        *,
+        schema: Any = None,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        draft: Drafts | bool = True,
+        deadline_ns: int | None = None,
+        cancelled: Callable[[], bool] = never,
+    ) -> Answer:
         """Answer a question about what is remembered; it is forgotten again, and its answer too.
+
+        Settings are those of ``Vlm.ask``.
 
         Raises:
             ContextOverflow: there is no room for it behind what is remembered.
@@ -123,6 +141,12 @@ class Session:
             SchemaError, ConfigError: as ``Vlm.ask``.
         """
         parts, ring = self._parts, self._ring
+        asking = Asking(
+            sampling=SamplingOptions(temperature=temperature, top_p=top_p, seed=seed),
+            budget=Budget(max_tokens=max_tokens, deadline_ns=deadline_ns, cancelled=cancelled),
+            schema=read_schema(schema),
+            drafts=drafts_of(draft),
+        )
         with parts.alone():
             self._mine()
             parts.answering.prepare(asking)
@@ -138,11 +162,11 @@ class Session:
                 ring.decoder.rewind(base)
             return parts.answer(turn)
 
-    def forget(self, before_s: float) -> list[Span]:
-        """Forget pictures and notes of before a time; which those were."""
+    def keep(self, wanted: Callable[[Span], bool]) -> list[Span]:
+        """Forget pictures and notes that are not wanted; which those were."""
         with self._parts.alone():
             self._mine()
-            return self._ring.forget(lambda span: span.at_s < before_s)
+            return self._ring.forget(lambda span: not wanted(span))
 
     @property
     def remembered(self) -> tuple[Span, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 from edgevlm.answer import Answer
 from edgevlm.config import RunConfig
+from edgevlm.errors import ConfigError
 from edgevlm.frame import Frame
 from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.schema import read_schema
@@ -17,7 +19,8 @@ from edgevlm.runtime.stream.gates.view import View
 from edgevlm.runtime.stream.lease import Lease
 from edgevlm.runtime.stream.model import Model
 from edgevlm.runtime.stream.recording.playback import Playback
-from edgevlm.runtime.stream.window import Asked, Window
+from edgevlm.runtime.stream.remembering import Remembering
+from edgevlm.runtime.stream.window import SEVERAL, Asked, Window
 
 
 class Asking:
@@ -49,7 +52,7 @@ class Asking:
         self._lease = lease
         self._looked_at = -1
         self._decided = isinstance(gates, Playback)
-        self._window = Window(config.window, config.ask) if config.window else None
+        self._window = _window_of(config, lease)
         max_age_s = config.policy.max_age_s
         self.patience = Patience(clock, max_age_s, stopped, self._moved_on, lease.pause)
 
@@ -65,9 +68,7 @@ class Asking:
         patience.begin(view.frame)
         try:
             asked = self._asked(model, view)
-            answer = model.ask(
-                **asked.arguments,
-                system=settings.system,
+            answer = asked.ask(
                 schema=self._schema,
                 draft=self._drafts,
                 max_tokens=self._lease.caps.tokens(settings.max_tokens),
@@ -84,14 +85,15 @@ class Asking:
         return answer
 
     def _asked(self, model: Model, view: View) -> Asked:
-        encoded = view.encoded
+        encoded, config = view.encoded, self._config
+        picture = self._lease.caps.fit(view.frame.pixels.rgb()) if encoded is None else encoded
         if self._window is not None:
-            return self._window.ask(model, view.frame, view.now_s, encoded)
+            shown = model.encode(picture, SEVERAL) if encoded is None else encoded
+            return self._window.ask(model, view.frame.index, shown, view.now_s)
+        ask = partial(model.ask, picture, config.ask, system=config.generation.system)
         if encoded is None:
-            picture = self._lease.caps.fit(view.frame.pixels.rgb())
-            return Asked({"image": picture, "question": self._config.ask})
-        arguments = {"image": encoded, "question": self._config.ask}
-        return Asked(arguments, (), encoded.preprocess_ms, encoded.encode_ms)
+            return Asked(ask)
+        return Asked(ask, (), encoded.preprocess_ms, encoded.encode_ms)
 
     def stands(self, now_s: float) -> bool:
         """The scene is unchanged at ``now_s``; False if the last answer knew more than there is.
@@ -115,3 +117,19 @@ class Asking:
             return False
         self._looked_at = newest.index  # once a frame: between tokens time is short
         return self._gates.moved_on(newest)
+
+
+def _window_of(config: RunConfig, lease: Lease) -> Window | Remembering | None:
+    """What a stream shows besides its newest frame.
+
+    Raises:
+        ConfigError: the cache is to remember frames, and other streams use it too.
+    """
+    section, system = config.window, config.generation.system
+    if section is None:
+        return None
+    if section.memory == "frames":
+        return Window(section, config.ask, system)
+    if lease.shared:
+        raise ConfigError("window.memory = cache is for one stream: the model has one cache")
+    return Remembering(section, config.ask, system)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from edgevlm.answer import Answer, ShownFrame
 from edgevlm.config import WindowSection
-from edgevlm.frame import Frame
 from edgevlm.runtime.model.fewer_rows import row_count
 from edgevlm.runtime.model.frame_packing import Packed, pack
 from edgevlm.runtime.model.vision import Encoded
@@ -41,16 +41,18 @@ class Asked:
     """What a model is asked about a frame.
 
     Args:
-        arguments: of ``Model.ask``, that say what is asked.
+        ask: answers, given how it is to be decoded.
         shown: the frames of a window, oldest first.
         preprocess_ms: already spent on preparing the frame.
         encode_ms: already spent on encoding it.
+        prefill_ms: already spent on putting it into the cache.
     """
 
-    arguments: Mapping[str, Any]
+    ask: Callable[..., Answer]
     shown: tuple[ShownFrame, ...] = ()
     preprocess_ms: float = 0.0
     encode_ms: float = 0.0
+    prefill_ms: float = 0.0
 
     def told(self, answer: Answer) -> Answer:
         """The answer with what was shown, and with all that it cost."""
@@ -59,6 +61,7 @@ class Asked:
             spent,
             preprocess=spent.preprocess + self.preprocess_ms,
             encode=spent.encode + self.encode_ms,
+            prefill=spent.prefill + self.prefill_ms,
         )
         return dataclasses.replace(answer, window=self.shown, timings_ms=spent)
 
@@ -72,10 +75,12 @@ class Window:
     Args:
         section: how long and how much.
         question: frames are chosen with an eye on it, where the bundle can.
+        system: system turn; the manifest's own when None.
     """
 
-    def __init__(self, section: WindowSection, question: str) -> None:
+    def __init__(self, section: WindowSection, question: str, system: str | None = None) -> None:
         self._section = section
+        self._system = system
         self._question = question
         self._seen: list[_Seen] = []
         self._shown: list[_Seen] = []  # in the prompt of the last answer
@@ -83,32 +88,28 @@ class Window:
         self._asked: list[_Seen] = []  # shown with it
         self._model: Model | None = None
 
-    def ask(
-        self, model: Model, frame: Frame, now_s: float, encoded: Encoded | None = None
-    ) -> Asked:
-        """Encode a frame, and ask about it and those before it.
+    def ask(self, model: Model, index: int, encoded: Encoded, now_s: float) -> Asked:
+        """Ask about a frame and those before it.
 
         Args:
-            model: encodes; another one than before empties the window.
-            frame: the newest; forgotten unless ``keep`` follows.
+            model: another one than before empties the window.
+            index: of the newest frame; it is forgotten unless ``keep`` follows.
+            encoded: what came of it, as one of ``SEVERAL``.
             now_s: its time.
-            encoded: the frame, where it is encoded already, as one of ``SEVERAL``.
 
         Raises:
             BackendError: the engine failed.
             ConfigError: the budget is too small for one frame.
-            SourceError: the frame's pixels cannot be read.
         """
         if model is not self._model:
             self._seen, self._shown, self._model = [], [], model
         self._newest = None
         self._seen = [seen for seen in self._seen if self._inside(seen, now_s)]
-        encoded = encoded or model.encode(frame.pixels.rgb(), SEVERAL)
         image = model.bundle.manifest.image
         assert image is not None, "it has encoded a frame"
         fits = model.relevance([encoded], self._question)
         newest = _Seen(
-            index=frame.index,
+            index=index,
             at_s=now_s,
             until_s=now_s,
             encoded=dataclasses.replace(encoded, pixels=(), outputs={}),
@@ -126,7 +127,11 @@ class Window:
         self._newest, self._asked = newest, [frames[part.number] for part in packed]
         parts = list(zip(self._asked, packed, strict=True))
         return Asked(
-            {"messages": _messages(parts, self._question, now_s)},
+            partial(
+                model.ask,
+                messages=_messages(parts, self._question, now_s),
+                system=self._system,
+            ),
             tuple(_told(seen, part, now_s) for seen, part in parts),
             encoded.preprocess_ms,
             encoded.encode_ms,

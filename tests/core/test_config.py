@@ -51,6 +51,7 @@ draft = false
 seconds = 8
 tokens = 64
 frames = 4
+memory = "cache"
 [limits]
 frames = 10
 duration_s = 1.5

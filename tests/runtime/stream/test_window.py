@@ -14,6 +14,7 @@ from edgevlm.event import AnswerEvent
 from edgevlm.frame import ArrayPixels, Frame, FrameItem
 from edgevlm.runtime.model.vision import VisionEncoder
 from edgevlm.runtime.model.vlm import Vlm
+from edgevlm.runtime.stream.lease import Sole
 from edgevlm.runtime.stream.pipeline import Stream
 from edgevlm.runtime.stream.window import Window
 from tests.runtime.stream.conftest import ManualClock
@@ -140,18 +141,18 @@ def test_an_answer_stands_only_as_long_as_what_it_was_shown(
 
 def test_a_frame_whose_answer_nobody_got_leaves_the_window(model: Vlm):
     window = Window(WindowSection(seconds=8), ASK)
-    window.ask(model, frame(0, scene(1), 0.0), 0.0)
+    window.ask(model, 0, model.encode(scene(1), 2), 0.0)
     window.keep()
     window.keep()  # there is nothing more to keep
-    window.ask(model, frame(1, scene(2), 1.0), 1.0)
-    asked = window.ask(model, frame(2, scene(3), 2.0), 2.0)
+    window.ask(model, 1, model.encode(scene(2), 2), 1.0)
+    asked = window.ask(model, 2, model.encode(scene(3), 2), 2.0)
     assert [shown.frame for shown in asked.shown] == [0, 2]
 
 
 def test_memory_is_bounded_however_many_frames_come(model: Vlm):
     window = Window(WindowSection(seconds=1000), ASK)
     for n in range(70):
-        window.ask(model, frame(n, scene(n), float(n)), float(n))
+        window.ask(model, n, model.encode(scene(n), 2), float(n))
         window.keep()
     assert len(window._seen) == 32
     assert window._seen[-1].index == 69
@@ -159,9 +160,9 @@ def test_memory_is_bounded_however_many_frames_come(model: Vlm):
 
 def test_time_that_jumps_back_empties_the_window(model: Vlm):
     window = Window(WindowSection(seconds=8), ASK)
-    window.ask(model, frame(0, scene(1), 100.0), 100.0)
+    window.ask(model, 0, model.encode(scene(1), 2), 100.0)
     window.keep()
-    asked = window.ask(model, frame(1, scene(2), 3.0), 3.0)
+    asked = window.ask(model, 1, model.encode(scene(2), 2), 3.0)
     assert [shown.frame for shown in asked.shown] == [1]
 
 
@@ -177,7 +178,7 @@ def test_a_question_that_names_a_class_chooses_the_frames_that_show_it(
     def shown(question: str) -> list[int]:
         window = Window(WindowSection(seconds=60, frames=2), question)
         for n, picture in enumerate(pictures):
-            asked = window.ask(model, frame(n, picture, float(n)), float(n))
+            asked = window.ask(model, n, model.encode(picture, 2), float(n))
             window.keep()
         return [one.frame for one in asked.shown]
 
@@ -210,3 +211,47 @@ def test_other_lengths_are_refused(given: object):
 def test_a_budget_under_one_frame_ends_the_run(answers: Callable[..., list[AnswerEvent]]):
     with pytest.raises(ConfigError, match=r"window\.tokens = 3"):
         answers([(0.0, scene(1))], window={"seconds": 8, "tokens": 3})
+
+
+def test_frames_that_stay_in_the_cache_are_seen_once_and_leave_when_they_are_old(
+    answers: Callable[..., list[AnswerEvent]], encoded: list[int]
+):
+    frames = [(2.0 * n, scene(n + 1)) for n in range(8)]
+    told = answers(frames, window={"seconds": 5, "memory": "cache"})
+    shown = [[w.frame for w in event.window] for event in told]
+    assert shown == [[0], [0, 1], *([n - 2, n - 1, n] for n in range(2, 8))]
+    assert [(w.age_s, w.tokens) for w in told[-1].window] == [(4, 16), (2, 16), (0, 16)]
+    assert len(encoded) == 8
+    assert told[-1].tokens.visual == 48
+    assert max(event.tokens.prompt for event in told) < 400  # not a prompt of eight frames
+
+
+def test_the_cache_answers_as_a_session_that_is_asked_by_hand(
+    answers: Callable[..., list[AnswerEvent]], model: Vlm
+):
+    told = answers([(0.0, scene(1)), (2.0, scene(2))], window={"seconds": 5, "memory": "cache"})
+    session = model.session(None, 0)
+    session.see(scene(1), "\n0.0 s: ")
+    session.see(scene(2), "\n2.0 s: ")
+    wanted = session.ask(f"\n{ASK}", max_tokens=4)
+    assert told[-1].text == wanted.text
+    assert told[-1].tokens.prompt == wanted.tokens.prompt
+
+
+def test_tokens_bound_what_stays_in_the_cache(answers: Callable[..., list[AnswerEvent]]):
+    frames = [(float(n), scene(n + 1)) for n in range(6)]
+    told = answers(frames, window={"seconds": 60, "memory": "cache", "tokens": 150})
+    most = max(len(event.window) for event in told)
+    assert 1 < most < 6
+    assert [w.frame for w in told[-1].window] == list(range(6 - len(told[-1].window), 6))
+
+
+def test_a_cache_of_many_streams_remembers_nobodys_frames(
+    config: Callable[..., RunConfig], model: Vlm, clock: ManualClock
+):
+    class Shared(Sole):
+        shared = True
+
+    settings = config(window={"seconds": 5, "memory": "cache"})
+    with pytest.raises(ConfigError, match="is for one stream"):
+        Stream(settings, Pictures([]), model, clock, lease=Shared())
