@@ -49,15 +49,6 @@ class ConvState:
             self._next = self._marks[length]
         self._marks = {at: value for at, value in self._marks.items() if at <= length}
 
-    def evict(self, start: int, stop: int) -> None:
-        """Positions from ``start`` to before ``stop`` are gone: marks behind them move up."""
-        gone = stop - start
-        self._marks = {
-            at if at <= start else at - gone: value
-            for at, value in self._marks.items()
-            if not start < at < stop
-        }
-
     def feeds(self) -> dict[str, Array]:
         """What the next call must begin with, once; empty where it goes on."""
         feeds, self._next = self._next, {}

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
-from edgevlm.errors import ContractError
 from edgevlm.rope import frequencies
 from edgevlm.runtime.backends.base import StatefulGraph
 from edgevlm.tensors import Array
@@ -40,20 +39,6 @@ def turned_back(keys: Array, spec: DecoderSpec, layer: int, distance: int) -> Ar
     first, second = keys[..., :half].astype(np.float32), keys[..., half:].astype(np.float32)
     turned = np.concatenate([first * cos + second * sin, second * cos - first * sin], axis=-1)
     return turned.astype(keys.dtype)
-
-
-def checked(start: int, stop: int, length: int, spec: DecoderSpec) -> None:
-    """Refuse what cannot be taken out.
-
-    Raises:
-        ContractError: no such positions, or a prompt that sees itself in both directions.
-    """
-    if not 0 <= start <= stop <= length:
-        raise ContractError(f"cannot evict {start} to {stop}: the cache holds {length}")
-    if spec.prefix_attention:
-        raise ContractError(
-            "nothing can be evicted from a prompt that sees itself in both directions"
-        )
 
 
 def moved(

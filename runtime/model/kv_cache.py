@@ -10,10 +10,8 @@ from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.manifest import KVLayout
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.backends.base import Graph
-from edgevlm.runtime.model.conv_state import ConvState
-from edgevlm.runtime.model.eviction import checked, moved
-from edgevlm.runtime.model.rope import RopeSlots
 from edgevlm.runtime.model.rows import Rows
+from edgevlm.runtime.model.slots import Slotted
 from edgevlm.tensors import Array, Float32
 
 TILE = 16  # rows: the tiles of kernels are multiples of it
@@ -37,7 +35,7 @@ def runs(count: int, logits: int) -> Iterator[tuple[int, int, int]]:
     yield head, count, logits
 
 
-class CachedDecoder:
+class CachedDecoder(Slotted):
     """A decoder graph whose keys and values stay in one preallocated buffer a layer.
 
     Kernels for one row and for several round differently, in four bits by as much as the gap
@@ -60,11 +58,7 @@ class CachedDecoder:
     def __init__(
         self, graph: Graph, layout: KVLayout, spec: DecoderSpec, watch: tuple[str, ...] = ()
     ) -> None:
-        self.capacity = layout.capacity
-        self.length = 0
-        self.wide = not spec.prefix_attention
-        self.rewinds = layout.conv is None
-        self._spec = spec
+        super().__init__(layout, spec)
         self._watch = watch
         self._doubled = False  # the last call had its last row twice
         pairs = {
@@ -73,56 +67,10 @@ class CachedDecoder:
             for part in ("key", "value")
         }
         self._kept = {past.removeprefix("past_key_values."): past for past in pairs.values()}
-        self._conv = None if layout.conv is None else ConvState(layout.conv)
         self._state = graph.bind(pairs | (self._conv.pairs if self._conv is not None else {}))
-        self._moved: dict[str, Array] = {}  # what the next call must find in the cache
         self._last_seqlen = np.zeros(1, np.int32)
         self._total = np.zeros((), np.int32)
         self._count = np.ones(1, np.int64)
-        self._slots = None if spec.mrope_section is None else RopeSlots(spec, layout.capacity)
-
-    def room(self, rows: int) -> int:
-        """Positions that are left behind so many further rows; below 0, they do not fit."""
-        return self.capacity - self.length - rows
-
-    def rewind(self, length: int) -> None:
-        """Forget every position from ``length`` on.
-
-        Raises:
-            ContractError: the cache is shorter than that, or holds convolutions whose state at
-                that position was not marked.
-        """
-        if not 0 <= length <= self.length:
-            raise ContractError(f"cannot rewind to {length}: the cache holds {self.length}")
-        if self._conv is not None:
-            self._conv.rewind(length, self.length)
-        self.length = length
-
-    def mark(self) -> None:
-        """Keep what it takes to come back to this position."""
-        if self._conv is not None:
-            self._conv.mark(self.length, self._state)
-
-    def evict(self, start: int, stop: int) -> None:
-        """Forget the positions from ``start`` to before ``stop``; see ``eviction``.
-
-        What was computed behind them stays as it was computed, in their sight.
-
-        Raises:
-            ContractError: no such positions, or a decoder from which nothing can be taken.
-        """
-        checked(start, stop, self.length, self._spec)
-        distance = stop - start if self._slots is None else self._slots.evict(start, stop)
-        slots = (start, stop, self.length)
-        self._moved = dict(moved(self._state, self._spec, slots, distance, self._moved))
-        if self._conv is not None:
-            self._conv.evict(start, stop)
-        self.length -= stop - start
-
-    @property
-    def position(self) -> int:
-        """Rotary position of the next row."""
-        return self.length if self._slots is None else self._slots.next(self.length)
 
     def memory(self) -> dict[str, Array] | None:
         """Keys and values themselves, ``0.key`` and so on, ``(1, heads, capacity, head_dim)``.
@@ -204,10 +152,7 @@ class CachedDecoder:
             given = rows.deepstack
             features = np.zeros(shape, np.float32) if given is None else given
             feeds["deepstack"] = features[:, None]
-        if self._conv is not None:
-            feeds |= self._conv.feeds()
-        feeds |= self._moved
-        self._moved = {}
+        feeds |= self._to_begin_with()
         self._state.run(feeds, self._shapes(len(rows), logits))
         return np.asarray(self._state.output("logits"), np.float32)
 

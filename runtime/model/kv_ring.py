@@ -144,16 +144,15 @@ class KvRing:
     def _append(self, rows: Rows) -> None:
         for start in range(0, len(rows), PREFILL_CHUNK):
             self.decoder.append(rows.part(start, min(start + PREFILL_CHUNK, len(rows))))
-        self.decoder.mark()
 
 
 def _evicting(decoder: Decoder) -> EvictingDecoder:
     from edgevlm.runtime.model.kv_cache import CachedDecoder
     from edgevlm.runtime.model.static_decoder import StaticDecoder
 
-    if isinstance(decoder, CachedDecoder | StaticDecoder) and decoder.wide:
+    if isinstance(decoder, CachedDecoder | StaticDecoder) and decoder.wide and decoder.rewinds:
         return decoder
     raise ContractError(
         "this model's cache cannot forget frames: it has an encoder of its own, a prompt that sees "
-        "itself in both directions, or a graph that edgevlm did not lower"
+        "itself in both directions, convolutions, or a graph that edgevlm did not lower"
     )

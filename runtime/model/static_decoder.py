@@ -11,11 +11,9 @@ from edgevlm.bundle.manifest import KVLayout
 from edgevlm.bundle.static_cache import CALL_ROWS, LOGIT_ROWS, TRT10_COMPAT
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.backends.base import Graph
-from edgevlm.runtime.model.conv_state import ConvState
-from edgevlm.runtime.model.eviction import checked, moved
 from edgevlm.runtime.model.kv_cache import CHUNK
-from edgevlm.runtime.model.rope import RopeSlots
 from edgevlm.runtime.model.rows import Rows
+from edgevlm.runtime.model.slots import Slotted
 from edgevlm.runtime.model.static_cache import PARTS, StaticCache
 from edgevlm.tensors import Array, Float32
 
@@ -36,7 +34,7 @@ def calls(count: int, logits: int) -> Iterator[tuple[int, int, int]]:
         start = stop
 
 
-class StaticDecoder:
+class StaticDecoder(Slotted):
     """A decoder of the lowerings ``onnx-std`` and ``trt10-compat``.
 
     Going back costs nothing: a row sees no slot behind its own position. A decoder with short
@@ -49,65 +47,23 @@ class StaticDecoder:
     """
 
     def __init__(self, graph: Graph, layout: KVLayout, spec: DecoderSpec) -> None:
-        self.capacity = layout.capacity
-        self.length = 0
-        self.wide = not spec.prefix_attention
-        self.rewinds = layout.conv is None
-        self._spec = spec
-        self._conv = None if layout.conv is None else ConvState(layout.conv)
+        super().__init__(layout, spec)
         names = [f"{i}.{part}" for i in layout.attention_layers for part in PARTS]
         self._cache = StaticCache(graph, names)
         conv = {} if self._conv is None else self._conv.pairs
         self._state = graph.bind({**self._cache.pairs, **conv})
-        self._moved: dict[str, Array] = {}  # what the next call must find in the cache
-        self._slots = None if spec.mrope_section is None else RopeSlots(spec, layout.capacity)
-
-    def room(self, rows: int) -> int:
-        """Positions that are left behind so many further rows; below 0, they do not fit."""
-        return self.capacity - self.length - rows
-
-    def rewind(self, length: int) -> None:
-        """Forget every position from ``length`` on.
-
-        Raises:
-            ContractError: the cache is shorter than that, or holds convolutions whose state at
-                that position was not marked.
-        """
-        if not 0 <= length <= self.length:
-            raise ContractError(f"cannot rewind to {length}: the cache holds {self.length}")
-        if self._conv is not None:
-            self._conv.rewind(length, self.length)
-        self.length = length
-
-    def mark(self) -> None:
-        """Keep what it takes to come back to this position."""
-        if self._conv is not None:
-            self._conv.mark(self.length, self._state)
 
     def evict(self, start: int, stop: int) -> None:
-        """Forget the positions from ``start`` to before ``stop``; see ``eviction``.
-
-        What was computed behind them stays as it was computed, in their sight.
+        """Forget positions in the middle; see ``Slotted``.
 
         Raises:
-            ContractError: no such positions, or a decoder from which nothing can be taken.
+            ContractError: as there, or a cache that the graph does not update in place.
         """
-        checked(start, stop, self.length, self._spec)
         if not self._cache.pairs:
             raise ContractError(
                 f"nothing can be evicted from a cache of the lowering {TRT10_COMPAT}"
             )
-        distance = stop - start if self._slots is None else self._slots.evict(start, stop)
-        slots = (start, stop, self.length)
-        self._moved = dict(moved(self._state, self._spec, slots, distance, self._moved))
-        if self._conv is not None:
-            self._conv.evict(start, stop)
-        self.length -= stop - start
-
-    @property
-    def position(self) -> int:
-        """Rotary position of the next row."""
-        return self.length if self._slots is None else self._slots.next(self.length)
+        super().evict(start, stop)
 
     def append(self, rows: Rows | Float32, logits: int = 1) -> Float32:
         """Run ``rows`` behind what the cache holds; arguments and errors as ``CachedDecoder``'s.
@@ -158,10 +114,7 @@ class StaticDecoder:
             shape = (spec.deepstack_levels, count, spec.hidden_size)
             features = np.zeros(shape, np.float32) if rows.deepstack is None else rows.deepstack
             feeds["deepstack"] = features[:, None]
-        if self._conv is not None:
-            feeds |= self._conv.feeds()
-        feeds |= self._moved
-        self._moved = {}
+        feeds |= self._to_begin_with()
         shapes = {"logits": (count - first, spec.vocab_size)}
         self._cache.run(self._state, begun, count, feeds, shapes)
         self.length = stop

@@ -20,6 +20,7 @@ from edgevlm.bundle.static_cache import (
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.export.targets.relower import relower
 from edgevlm.runtime.model.decoder import Decoder, open_decoder
+from edgevlm.runtime.model.kv_cache import CachedDecoder
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.static_decoder import StaticDecoder, calls
 from edgevlm.tensors import Float32
@@ -136,3 +137,22 @@ def test_two_decoders_on_one_graph_do_not_share_their_cache(
     one.append(ROWS[:10])
     other.append(ROWS[300:310])
     close(one.append(ROWS[10:12]), expected[11:12])
+
+
+def test_positions_leave_the_middle_as_they_do_from_our_own_cache(decoder: Decoder, tiny: Bundle):
+    """``test_eviction`` holds the latter against transformers."""
+    theirs = opened(tiny, tiny.path("decoder.onnx"))
+    assert isinstance(decoder, StaticDecoder)
+    assert isinstance(theirs, CachedDecoder)
+    for one in (decoder, theirs):
+        one.append(ROWS[:90])
+    if not decoder._cache.pairs:
+        with pytest.raises(ContractError, match=TRT10_COMPAT):
+            decoder.evict(4, 40)
+        return
+    for one in (decoder, theirs):
+        one.evict(4, 40)
+        one.evict(10, 20)
+    assert decoder.length == decoder.position == 44
+    close(decoder.append(ROWS[90:100], logits=10), theirs.append(ROWS[90:100], logits=10))
+    theirs.close()

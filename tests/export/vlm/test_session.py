@@ -125,3 +125,13 @@ def test_one_picture_is_asked_about_as_ask_would(model: Loaded):
     assert found.tokens.visual == wanted.tokens.visual
     assert found.tokens.prompt == wanted.tokens.prompt
     assert found.token_ids == wanted.token_ids
+
+
+def test_a_cache_with_convolutions_takes_no_session(tmp_path: Path):
+    tiny.lfm2_vl(tmp_path / "checkpoint")
+    export(str(tmp_path / "checkpoint"), tmp_path / "bundle", ExportOptions())
+    with (
+        edgevlm.load(tmp_path / "bundle", threads=2, spin=False) as loaded,
+        pytest.raises(ContractError, match=r"cannot forget frames.*convolutions"),
+    ):
+        loaded.session()
