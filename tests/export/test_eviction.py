@@ -157,7 +157,7 @@ def test_keys_that_were_turned_back_many_times_are_still_right(
     reference, cached, table = both
     reference.append(IDS[:4])
     cached.append(table.rows(IDS[:4]))
-    for begun in range(4, 400 - 11, 11):
+    for begun in range(4, 220 - 11, 11):
         if cached.length + 11 > 4 + 8 * 11:
             reference.evict(4, 15)
             cached.evict(4, 15)
