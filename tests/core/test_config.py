@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from edgevlm.box import load_settings
 from edgevlm.config import RunConfig, load_config, make_config
 from edgevlm.errors import ConfigError
 
@@ -288,4 +289,4 @@ def test_a_mapping_is_checked_as_a_file_is():
     "path", sorted((Path(__file__).parents[2] / "configs").glob("*.toml")), ids=lambda p: p.name
 )
 def test_a_shipped_config_is_valid(path: Path):
-    assert load_config(path).ask
+    assert load_settings(path).bundle
