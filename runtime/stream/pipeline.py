@@ -117,6 +117,7 @@ class Stream:
             failure = exc
             yield Told(fault_event(self._config.name, self._next_seq(), exc))
         finally:
+            self._lease.give()  # whatever ended it: others wait for the model
             self._gates.close()
         yield Told(self._summary())
         if failure is not None:

@@ -13,7 +13,7 @@ import pytest
 
 from edgevlm.box import BoxConfig, make_settings
 from edgevlm.bundle import Bundle
-from edgevlm.errors import BackendError, ConfigError, Overcommitted, SourceError
+from edgevlm.errors import BackendError, ConfigError, ContractError, Overcommitted, SourceError
 from edgevlm.event import AnswerEvent, Event, FaultEvent, SummaryEvent
 from edgevlm.frame import ArrayPixels, Frame
 from edgevlm.runtime.backends.scripted import ScriptedBackend
@@ -23,6 +23,7 @@ from edgevlm.runtime.stream.admission import Cost, admit
 from edgevlm.runtime.stream.box import run_box
 from edgevlm.runtime.stream.clock import SYSTEM
 from edgevlm.runtime.stream.funnel import Funnel
+from edgevlm.runtime.stream.lease import Sole
 from edgevlm.runtime.stream.many import Item, Line, Stop, merged
 from edgevlm.runtime.stream.pipeline import Stream
 from edgevlm.runtime.stream.schedule import Claim, Schedule
@@ -30,6 +31,7 @@ from edgevlm.runtime.stream.sinks import Sinks
 from edgevlm.runtime.stream.sinks.base import Told
 from edgevlm.runtime.stream.totals import Totals
 from edgevlm.runtime.stream.turns import TurnLease, Turns
+from tests.runtime.stream.live import LiveByClock, Nothing
 
 WORD = 28120
 
@@ -237,6 +239,49 @@ def test_an_urgent_stream_is_answered_between_two_tokens_of_another_answer(nano,
     first, last = order.index("edgevlm-door"), len(order) - order[::-1].index("edgevlm-door")
     assert set(order[first:last]) == {"edgevlm-door"}, "it was not interrupted in turn"
     assert "edgevlm-yard" in order[last:], "and the other answer went on behind it"
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(None, [2]), (1, [0])])
+def test_a_stream_that_waited_answers_the_newest_frame(clock, config, scripted, limit, shown):
+    class Slow(Sole):
+        """Others have the model for a second."""
+
+        shared = True
+
+        def take(self, frame: Frame) -> bool:  # noqa: ARG002
+            clock.advance(1.0)
+            return True
+
+    def frame(index: int, at_s: float) -> Callable[[], Frame]:
+        pixels = ArrayPixels(np.full((36, 64, 3), 60 * index, np.uint8))
+        came_ns = clock.now_ns + round(at_s * 1e9)
+        return lambda: Frame(index=index, pixels=pixels, captured_ns=came_ns, monotonic_ns=came_ns)
+
+    between = LiveByClock(clock, [(at, frame(n, at)) for n, at in enumerate((0.0, 0.5, 0.9))])
+    own = config(policy={"gate": False}, limits={"frames": limit})
+    stream = Stream(own, Nothing(), scripted(), clock, hand_over=lambda *_: between, lease=Slow())
+    *events, summary = stream.events()
+    assert [e.frame for e in events if isinstance(e, AnswerEvent)] == shown
+    assert isinstance(summary, SummaryEvent)
+    assert summary.frames.answered == 1
+    if limit is None:
+        assert summary.frames.dropped == {"superseded": 2}
+        assert events[0].age_ms == pytest.approx(100, abs=1)
+
+
+def test_a_question_that_no_model_takes_ends_its_own_stream_only(together):
+    number = count()
+
+    def odd() -> None:
+        if next(number) == 7:
+            raise ContractError("no such thing")
+
+    seen: list[Event] = []
+    with pytest.raises(ContractError, match=r"1 of 2 streams failed: [ab]: no such thing"):
+        together({"a": Picture(4), "b": Picture(4)}, before_step=odd, seen=seen)
+    assert seen[-1].stream == "all"
+    whole = [s for s in seen[:-1] if isinstance(s, SummaryEvent)]
+    assert [s.frames.answered for s in whole] == [4]
 
 
 def test_lanes_share_weights_and_not_their_caches(nano: Bundle):
