@@ -54,6 +54,10 @@ class Floor:
         self._floors *= np.where(found > self._floors, up, down)
         np.clip(self._floors, least, most, out=self._floors)
 
+    def restart(self) -> None:
+        """Learn as quickly as in the beginning, from the floors that there are."""
+        self._looks = 0
+
     def limits(self, times: float, least: float, most: float) -> Float32 | float:
         """``times`` the floors, within bounds; ``most`` as long as nothing is known."""
         if self._floors is None:

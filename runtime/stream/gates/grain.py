@@ -30,3 +30,7 @@ class Grain:
     def limits(self, times: float, least: float, most: float) -> Blocks | float:
         """``times`` the floors ``(45, 80)``, within bounds; ``most`` as yet unknown."""
         return self._floor.limits(times, least, most)
+
+    def restart(self) -> None:
+        """The view is another one: learn its floors as quickly as the first ones."""
+        self._floor.restart()

@@ -14,6 +14,8 @@ from edgevlm.runtime.stream.gates.view import View
 TIMES = 3.0  # so many floors
 LEAST, MOST = 4.0, 30.0  # grey levels
 MOST_MEAN = 14.0  # noise averages out over a block, another scene does not
+NEAR = 0.55  # of its limit, if a block and those around it differ by so much together
+RESTART = 0.3  # of the blocks: another view, whose edges and leaves lie elsewhere
 
 
 class PixelGate:
@@ -21,7 +23,10 @@ class PixelGate:
 
     The anchor is the frame that was decided about, not the one before: a slow drift adds up and
     gets a new answer, however small each step is. A block has changed if it differs by ``TIMES``
-    its noise floor (``grain``), at least by ``LEAST`` and certainly by ``MOST`` grey levels.
+    its noise floor (``grain``), at least by ``LEAST`` and certainly by ``MOST`` grey levels; if it
+    does by ``NEAR`` of that together with those around it, for noise does not agree with its
+    neighbours; or if its mean does by ``MOST_MEAN``: where every frame is another scene, the floor
+    is no noise.
 
     ``measure`` is the number of blocks that have changed.
 
@@ -30,6 +35,9 @@ class PixelGate:
     """
 
     def __init__(self, section: PixelSection | None = None) -> None:
+        import cv2
+
+        self._blur = cv2.blur
         section = section or PixelSection()
         self.measure: float | None = None
         self._blocks = section.blocks
@@ -61,10 +69,14 @@ class PixelGate:
 
     def settle(self, answered: bool) -> None:  # noqa: ARG002 - every answer or drop is one
         """The frame last looked at is the anchor now."""
+        if self.measure is not None and self.measure > RESTART * self._mask.size:
+            self._grain.restart()
         self._anchor = self._candidate
 
     def _changed(self, cells: Cells, others: Cells) -> int:
         found = difference(cells, others)
-        over = found.rms > self._grain.limits(TIMES, LEAST, MOST)
-        over |= found.mean > MOST_MEAN
-        return int(np.count_nonzero(over & self._mask))
+        part = np.square(found.rms / self._grain.limits(TIMES, LEAST, MOST))
+        part *= self._mask
+        over = (part > 1) | ((found.mean > MOST_MEAN) & self._mask)
+        over |= self._blur(part, (3, 3)) > NEAR**2
+        return int(np.count_nonzero(over))

@@ -212,6 +212,8 @@ def gate_lists(draw) -> list[dict]:
         "pixel": {"blocks": st.integers(1, 3600)},
         "motion": {"still_s": st.floats(0, 1), "share": st.floats(0, 0.9)},
         "silence": {"every_s": st.floats(0.05, 3)},
+        "scene": {"least_s": st.floats(0, 2), "on": st.sampled_from(["luma", "features"])},
+        "feature": {"patches": st.integers(1, 49)},
     }
     chosen = draw(st.lists(st.sampled_from(sorted(kinds)), max_size=4))
     if chosen and chosen[-1] == "silence":

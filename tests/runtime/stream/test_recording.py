@@ -111,6 +111,27 @@ def test_the_same_model_gives_the_same_events(record, tmp_path, clock, scripted)
     assert any(isinstance(e, AnswerEvent) and e.reused for e in events)
 
 
+def test_frames_that_gates_dropped_are_dropped_again_and_no_gate_is_asked(
+    record, tmp_path, clock, scripted
+):
+    gates = [
+        {"kind": "silence", "every_s": 0.5},
+        {"kind": "motion", "still_s": 0.2},
+        {"kind": "pixel"},
+    ]
+    scenes = [1, 1, 1, 1, 2, 3, 4, 4, 4, 4, None, 4, 5, 5, 5, 5, 5, 5, 5, 5]
+    events = record(scenes, gates=gates, policy={"reuse_every_s": 0})
+    again = played(tmp_path / "recorded", scripted(), clock)
+    assert [without_load(e.model_dump(mode="json")) for e in again] == [
+        without_load(e.model_dump(mode="json")) for e in events
+    ]
+    summary = again[-1]
+    assert summary.frames.dropped["moving"] > 3
+    assert [t.name for t in summary.gates["main"]] == ["silence", "motion", "pixel"]
+    assert summary.gates["main"][0].due > 0
+    assert summary.gates["main"][1].stopped == summary.frames.dropped["moving"]
+
+
 def test_the_recorded_events_are_those_that_were_told(record, tmp_path):
     events = record()
     assert list(read_events(tmp_path / "recorded")) == [e.model_dump(mode="json") for e in events]
