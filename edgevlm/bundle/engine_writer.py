@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from edgevlm.bundle.build_record import record_built
 from edgevlm.bundle.engines import FOLDER, EngineEntry, TargetEngines, target_folder
@@ -69,12 +68,7 @@ class EngineWriter:
     def __enter__(self) -> EngineWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
         self._drop_empty_folders(self.bundle.root / FOLDER)
         os.close(self._lock)

@@ -7,7 +7,6 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from edgevlm.bundle.archive import pack
 from edgevlm.bundle.files import MANIFEST, fsync_tree, list_files, sha256_file
@@ -62,12 +61,7 @@ class BundleWriter:
     def __enter__(self) -> BundleWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
         self._forget_folders()
 
