@@ -7,8 +7,9 @@ three and a quarter times as fast as the machine's: under ten minutes. It prints
 what became of every frame, and whether each stream ended healthy; exit code 1 if one did not.
 
 They run as those of ``edgevlm run`` do that share a model: each on a thread, one schedule, one
-thread that writes. The backend is scripted, so that a failure is one of the runtime's and not of a
-model's; the bundle gives tokenizer and prompt.
+thread that writes. Three models are scripted, so that a failure is one of the runtime's and not of
+a model's; the bundle gives tokenizer and prompt. The robot's log is asked about by the bundle
+itself, in a process of its own that is killed now and then.
 """
 
 from __future__ import annotations
@@ -21,39 +22,27 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.faults import inputs
-from benchmarks.faults.injector import FastClock, Injector, Receiver, TriedSink
+from benchmarks.faults.injector import FastClock, Injector, Receiver
 from benchmarks.faults.schedule import QUIET, STREAMS, plan
+from benchmarks.faults.streams import isolated, run_streams, settings
 from benchmarks.faults.verdict import problems
 from edgevlm.bundle import Bundle, open_bundle
 from edgevlm.bundle.abilities import require
-from edgevlm.config import RunConfig, make_config
 from edgevlm.errors import EdgeVLMError
 from edgevlm.event import Event, FaultEvent, SummaryEvent
-from edgevlm.runtime.backends.scripted import ScriptedBackend
-from edgevlm.runtime.model.vlm import Vlm
-from edgevlm.runtime.stream.funnel import Funnel
-from edgevlm.runtime.stream.many import Item, Line, Stop, merged
-from edgevlm.runtime.stream.pipeline import Stream
-from edgevlm.runtime.stream.schedule import Claim, Schedule
-from edgevlm.runtime.stream.sinks import Sinks, open_sinks
-from edgevlm.runtime.stream.sources import open_source
-from edgevlm.runtime.stream.totals import Totals
-from edgevlm.runtime.stream.turns import TurnLease, Turns
 from tests.runtime.sources.chaos_proxy import ChaosProxy
 from tests.runtime.sources.rtsp_servers import gstreamer
 
 SPEED = 3.25
 FPS = 2  # of the recorded streams, in stream time
 CAMERA_FPS, CAMERA_FRAMES = 10, 1200
-TIMEOUT_S = 1.0  # of the camera, real
-ANSWER_S = 0.05  # what the schedule takes an answer to cost before it knows
 
 
 @dataclass(slots=True)
@@ -89,30 +78,15 @@ class Outcome:
     wall_s: float
 
 
-def settings(name: str, uri: str, duration_s: float, folder: Path, receiver: Receiver) -> RunConfig:
-    """Of one stream: the camera is freshest, the log loses nothing."""
-    live = name in ("rtsp", "synthetic")
-    policy: dict[str, Any] = {"rate_hz": 2.0, "reuse_every_s": 2.0}
-    policy["mode"] = "every" if name in ("mcap", "synthetic") else "freshest"
-    if name == "rtsp":
-        policy["max_age_s"] = 30.0
-    if name == "synthetic":
-        policy |= {"spool_mb": 1, "spool_dir": str(folder / "spool")}
-    hook = f"http://127.0.0.1:{receiver.server_address[1]}/#timeout=2&outbox={folder}/{name}.outbox"
-    raw = {
-        "name": name,
-        "bundle": "-",
-        "ask": "What is it?",
-        "source": {"uri": uri, "realtime": not live, "timeout_s": TIMEOUT_S},
-        "policy": policy,
-        "limits": {"duration_s": duration_s},
-        "rules": [{"name": "calm", "when": ["finish_reason = stop"], "for_s": 1}],
-        "sinks": [hook, f"jsonl:{folder}/{name}.jsonl"] if name in ("rtsp", "mcap") else [],
-    }
-    return make_config(raw)
-
-
-def run(bundle: Bundle, seed: int, duration_s: float, folder: Path, require_server: Any) -> Outcome:
+def run(
+    bundle: Bundle,
+    seed: int,
+    duration_s: float,
+    folder: Path,
+    require_server: Any,
+    *,
+    isolate: bool = False,
+) -> Outcome:
     """One run of four streams.
 
     Args:
@@ -121,6 +95,7 @@ def run(bundle: Bundle, seed: int, duration_s: float, folder: Path, require_serv
         duration_s: stream time.
         folder: for files and stores.
         require_server: called with the reason where there is no GStreamer RTSP server.
+        isolate: one stream's model is the bundle's own, in a process that is killed at times.
     """
     require(bundle.manifest, "ask")
     rng, frames = random.Random(seed), round(duration_s * FPS)
@@ -136,8 +111,12 @@ def run(bundle: Bundle, seed: int, duration_s: float, folder: Path, require_serv
         receiver = Receiver()
         stack.callback(receiver.server_close)
         stack.callback(receiver.shutdown)
+        child = isolated(bundle, stack) if isolate else None
         clock = FastClock(SPEED)
-        injector = receiver.injector = Injector(plan(seed, duration_s), clock, proxy)
+        faults = plan(seed, duration_s, isolate)
+        injector = receiver.injector = Injector(faults, clock, proxy)
+        if child is not None:
+            injector.child = lambda: child.pid
         uris = {
             "rtsp": f"rtsp://127.0.0.1:{proxy.port}/cam",
             "file": str(folder / "file.mp4"),
@@ -153,7 +132,7 @@ def run(bundle: Bundle, seed: int, duration_s: float, folder: Path, require_serv
         faulting.start()
         error: BaseException | None = None
         try:
-            for event in _events(bundle, configs, folder, injector, clock):
+            for event in run_streams(bundle, configs, folder, injector, clock, child):
                 if event.stream in told:
                     told[event.stream].events.append(event)
                     told[event.stream].times_s.append(clock.elapsed_s())
@@ -171,40 +150,6 @@ def run(bundle: Bundle, seed: int, duration_s: float, folder: Path, require_serv
         wrong["the run"] = [f"it raised {type(error).__name__}: {error}"]
     left = threading.active_count() - threads
     return Outcome(told, wrong, injector.done, left, time.monotonic() - begun)
-
-
-def _events(
-    bundle: Bundle,
-    configs: Mapping[str, RunConfig],
-    folder: Path,
-    injector: Injector,
-    clock: FastClock,
-) -> Iterator[Event]:
-    """All streams over one schedule, as ``edgevlm run`` runs them, on the hurried clock."""
-    assert bundle.manifest.prompt is not None
-    words = (28120, bundle.manifest.prompt.stop_token_ids[0])
-    stop, funnel = Stop(lambda: False), Funnel[Item](2 * len(configs))
-    schedule = Schedule({name: Claim() for name in configs}, dict.fromkeys(configs, ANSWER_S))
-    turns = Turns(schedule, stop, clock)
-    lines: dict[Line, Stream] = {}
-    with ExitStack() as stack:
-        for name, config in configs.items():
-            backend = ScriptedBackend(bundle.manifest, words, injector.before_step(name))
-            source = open_source(
-                config.source.uri,
-                realtime=config.source.realtime,
-                timeout_s=config.source.timeout_s,
-                clock=clock,
-            )
-            stack.callback(source.close)
-            model = stack.enter_context(closing(Vlm(bundle, backend)))
-            tried = TriedSink(folder / f"{name}.db", name, injector, clock)
-            stack.callback(tried.close)
-            line = Line(name, funnel, stop)
-            line.sinks = Sinks([tried, *stack.enter_context(open_sinks(config.sinks))])
-            lease = TurnLease(turns, name, config.policy.max_age_s)
-            lines[line] = Stream(config, source, model, clock, stop, watcher=line, lease=lease)
-        yield from merged(lines, funnel, stop, Totals("all", clock), Sinks([]))
 
 
 def report(outcome: Outcome) -> Iterator[str]:
@@ -233,7 +178,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
         bundle = open_bundle(asked.bundle)
-        outcome = run(bundle, asked.seed, 60 * asked.minutes, Path(folder), no_server)
+        outcome = run(bundle, asked.seed, 60 * asked.minutes, Path(folder), no_server, isolate=True)
         for line in report(outcome):
             sys.stdout.write(line + "\n")
         return 1 if outcome.problems or outcome.threads > 0 else 0

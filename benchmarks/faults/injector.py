@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -61,6 +63,7 @@ class Injector:
         self._on: dict[tuple[str, str], Fault] = {}
         self._once: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
+        self.child: Callable[[], int | None] = lambda: None  # the process id of a model
 
     def carry_out(self, over: Callable[[], bool]) -> None:
         """Begin and end faults as the plan says, until ``over``."""
@@ -82,6 +85,9 @@ class Injector:
             self._clock.jumped_ns += round(fault.amount * DAY_NS)
         elif fault.kind == "model_fails":
             self._once[fault.stream] += 1
+        elif fault.kind == "child_killed":
+            if (child := self.child()) is not None:
+                os.kill(child, signal.SIGKILL)
         else:
             if fault.kind == "garbage":
                 self._proxy.garbage(2000)
