@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from edgevlm.config import (
-    OF_ISOLATION,
     EngineSection,
     LimitsSection,
     RunConfig,
     Section,
     StreamSection,
     make_config,
+    of_isolation,
     read_toml,
     validated,
 )
@@ -97,10 +97,7 @@ class BoxConfig(Section):
             raise ValueError(f"two streams are called {twice[0]!r}")
         if self.engine.fallback is not None:
             raise ValueError("engine.fallback is for a single stream: give a backend that is here")
-        if self.engine.isolate:
-            raise ValueError("engine.isolate is for a single stream")
-        if given := [key for key in OF_ISOLATION if key in self.limits.model_fields_set]:
-            raise ValueError(f"limits.{given[0]} is of an isolated model, for a single stream")
+        of_isolation(self.limits, self.engine)
         return self
 
     def run_config(self, stream: SharingSection) -> RunConfig:

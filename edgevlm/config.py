@@ -141,6 +141,19 @@ class EngineSection(Section):
         return self
 
 
+def of_isolation(limits: LimitsSection, engine: EngineSection) -> None:
+    """Limits of a model's process need one.
+
+    Raises:
+        ValueError: one is given, and there is none.
+    """
+    given = limits.model_fields_set & {"start_s", "step_s", "answer_s", "memory_mb"}
+    if given and not engine.isolate:
+        raise ValueError(
+            f"limits.{min(given)} is of an isolated model: set engine.isolate (--isolate) too"
+        )
+
+
 T = TypeVar("T", bound=Section)
 
 
@@ -167,9 +180,6 @@ class StreamSection(Section):
         return rules
 
 
-OF_ISOLATION = ("start_s", "step_s", "answer_s", "memory_mb")
-
-
 class RunConfig(StreamSection):
     """All settings of one stream, and of the model that it has to itself."""
 
@@ -179,11 +189,7 @@ class RunConfig(StreamSection):
 
     @model_validator(mode="after")
     def _isolated(self) -> RunConfig:
-        given = [name for name in OF_ISOLATION if name in self.limits.model_fields_set]
-        if given and not self.engine.isolate:
-            raise ValueError(
-                f"limits.{given[0]} is of an isolated model: set engine.isolate (--isolate) too"
-            )
+        of_isolation(self.limits, self.engine)
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from edgevlm.config import RunConfig
 from edgevlm.errors import ConfigError, Overcommitted, SourceError
 from edgevlm.event import Event
 from edgevlm.frame import FrameSource
-from edgevlm.runtime.model.lanes import cache_bytes, load_lanes
-from edgevlm.runtime.model.vlm import Vlm
+from edgevlm.runtime.model.lanes import cache_bytes
 from edgevlm.runtime.stream.admission import Admission, admit, gated_hz, measure, measure_gate
 from edgevlm.runtime.stream.caps import Capped
 from edgevlm.runtime.stream.clock import SYSTEM
@@ -22,6 +21,8 @@ from edgevlm.runtime.stream.funnel import Funnel
 from edgevlm.runtime.stream.governor import Governor, read_machine
 from edgevlm.runtime.stream.many import Item, Line, Stop, merged
 from edgevlm.runtime.stream.mode import mode_of
+from edgevlm.runtime.stream.model import Kept, Model
+from edgevlm.runtime.stream.opening import open_lanes
 from edgevlm.runtime.stream.pipeline import Stream
 from edgevlm.runtime.stream.recording.recorder import Recorder
 from edgevlm.runtime.stream.schedule import Claim, Schedule
@@ -58,7 +59,9 @@ def run_box(
         places = dict.fromkeys([*config.sinks, *(u for s in config.streams for u in s.sinks)])
         opened = dict(zip(places, stack.enter_context(open_sinks(list(places))), strict=True))
         live = any(source.live for source in sources.values())
-        models = dict(zip(configs, _models(config, len(configs), live, stack), strict=True))
+        models = dict(
+            zip(configs, _models(config, len(configs), live, stack, stopped), strict=True)
+        )
         admission = _measured(config, configs, models)
         if admission.refused and not config.overcommit:
             raise Overcommitted(
@@ -78,13 +81,15 @@ def run_box(
             line = Line(name, funnel, stop, capped)
             own = [opened[uri] for uri in dict.fromkeys((*config.sinks, *section.sinks))]
             line.sinks = Sinks([*own, *_recorder(one, models[name], sources[name], stack)])
+            model = models[name]
             lines[line] = Stream(
                 one,
                 sources[name],
-                models[name],
+                model,
                 SYSTEM,
                 stop,
                 watcher=line,
+                kept=model if isinstance(model, Kept) else None,
                 lease=TurnLease(turns, name, _within_s(section), capped),
             )
             for place in admission.refused:
@@ -111,18 +116,12 @@ def _source(config: RunConfig, stack: ExitStack) -> FrameSource:
     return source
 
 
-def _models(config: BoxConfig, count: int, live: bool, stack: ExitStack) -> list[Vlm]:
+def _models(
+    config: BoxConfig, count: int, live: bool, stack: ExitStack, stopped: Callable[[], bool]
+) -> Sequence[Model]:
     engine = config.engine
-    models = load_lanes(
-        count,
-        config.bundle,
-        backend=engine.backend,
-        threads=engine.threads,
-        spin=not live if engine.spin is None else engine.spin,
-        verify=engine.verify,
-        cpu_fallback=engine.cpu_fallback,
-        trust_engines=engine.trust_engines,
-    )
+    spin = not live if engine.spin is None else engine.spin
+    models = open_lanes(count, config.bundle, engine, config.limits, spin, stopped)
     for model in models:
         stack.callback(model.close)
     require(models[0].bundle.manifest, "ask")
@@ -136,13 +135,13 @@ def appraise(config: BoxConfig) -> Admission:
         ConfigError, BundleError, ContractError, BackendError: as ``run``.
     """
     with ExitStack() as stack:
-        (model,) = _models(config, 1, True, stack)
+        (model,) = _models(config, 1, True, stack, lambda: False)
         configs = {stream.name: config.run_config(stream) for stream in config.streams}
         return _measured(config, configs, dict.fromkeys(configs, model))
 
 
 def _measured(
-    config: BoxConfig, configs: dict[str, RunConfig], models: dict[str, Vlm]
+    config: BoxConfig, configs: dict[str, RunConfig], models: dict[str, Model]
 ) -> Admission:
     costs = {name: measure(models[name], one) for name, one in configs.items()}
     gated = [gated_hz(one) for one in configs.values()]
@@ -175,7 +174,7 @@ def _governing(
     return look
 
 
-def _recorder(config: RunConfig, model: Vlm, source: FrameSource, stack: ExitStack) -> list[Sink]:
+def _recorder(config: RunConfig, model: Model, source: FrameSource, stack: ExitStack) -> list[Sink]:
     if config.record is None:
         return []
     recorder = Recorder(Path(config.record), config, model.bundle.manifest, source.live)

@@ -1,10 +1,11 @@
-"""A stream's model, opened as its settings say."""
+"""The models of streams, opened as their settings say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edgevlm.config import EngineSection, LimitsSection
+from edgevlm.runtime.model.lanes import load_lanes
 from edgevlm.runtime.model.load import load
 from edgevlm.runtime.stream.clock import SYSTEM
 from edgevlm.runtime.stream.failover import Failover
@@ -28,7 +29,7 @@ def open_model(
 
     def on(settings: EngineSection) -> Model:
         if settings.isolate:
-            return Isolated(ModelProcess(bundle, settings, limits, spin, SYSTEM, stopped))
+            return Isolated(ModelProcess(bundle, settings, limits, spin, stopped=stopped))
         return load(
             bundle,
             backend=settings.backend,
@@ -45,3 +46,31 @@ def open_model(
         alone = engine.model_copy(update={"fallback": None})
         return model, Failover(model, model.missed, lambda: on(alone), SYSTEM)
     return model, model if isinstance(model, Kept) else None
+
+
+def open_lanes(
+    count: int,
+    bundle: str,
+    engine: EngineSection,
+    limits: LimitsSection,
+    spin: bool,
+    stopped: Callable[[], bool],
+) -> Sequence[Model]:
+    """``count`` models over weights loaded once; all to be closed.
+
+    Raises:
+        EdgeVLMError: as ``edgevlm.load``.
+    """
+    if engine.isolate:
+        process = ModelProcess(bundle, engine, limits, spin, count, stopped=stopped)
+        return [Isolated(process, lane) for lane in range(count)]
+    return load_lanes(
+        count,
+        bundle,
+        backend=engine.backend,
+        threads=engine.threads,
+        spin=spin,
+        verify=engine.verify,
+        cpu_fallback=engine.cpu_fallback,
+        trust_engines=engine.trust_engines,
+    )

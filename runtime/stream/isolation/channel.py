@@ -43,6 +43,7 @@ class Channel(Generic[T]):
     """
 
     def __init__(self, end: socket.socket, kinds: TypeAdapter[T]) -> None:
+        end.setblocking(False)
         self._end = end
         self._kinds = kinds
 
@@ -56,20 +57,30 @@ class Channel(Generic[T]):
         body = message.model_dump_json().encode()
         if len(body) > MOST_BYTES:
             raise ValueError(f"a message of {len(body)} bytes; the cap is {MOST_BYTES}")
-        try:
-            self._end.settimeout(within_s)
-            self._end.sendall(_HEADER.pack(MAGIC, len(body)) + body)
-        except TimeoutError as exc:
-            raise Broken(f"took no message for {within_s:g} s") from exc
-        except OSError as exc:
-            raise Broken("closed its connection", closed=True) from exc
+        left = memoryview(_HEADER.pack(MAGIC, len(body)) + body)
+        until = time.monotonic() + within_s
+        while left:
+            if not self._able(select.POLLOUT, until):
+                raise Broken(f"took no message for {within_s:g} s")
+            try:
+                left = left[self._end.send(left) :]
+            except BlockingIOError:
+                continue
+            except OSError as exc:
+                raise Broken("closed its connection", closed=True) from exc
 
     def waits(self, for_s: float) -> bool:
         """True as soon as there is something to receive, an end too."""
+        return self._able(select.POLLIN, time.monotonic() + for_s)
+
+    def _able(self, what: int, until: float | None) -> bool:
+        poll = select.poll()
         try:
-            return bool(select.select([self._end], [], [], for_s)[0])
-        except (OSError, ValueError):  # closed by another thread
+            poll.register(self._end, what)
+        except ValueError:  # closed by another thread
             return True
+        left = None if until is None else max(0.0, until - time.monotonic()) * 1e3
+        return bool(poll.poll(left))
 
     def receive(self, within_s: float | None) -> T:
         """The next message.
@@ -93,14 +104,12 @@ class Channel(Generic[T]):
     def _take(self, count: int, until: float | None) -> bytes:
         taken = bytearray()
         while len(taken) < count:
-            left = None if until is None else until - time.monotonic()
+            if not self._able(select.POLLIN, until):
+                raise Broken("began a message and did not end it")
             try:
-                if left is not None and left <= 0:
-                    raise TimeoutError
-                self._end.settimeout(left)
                 part = self._end.recv(min(count - len(taken), 1 << 20))
-            except TimeoutError as exc:
-                raise Broken("began a message and did not end it") from exc
+            except BlockingIOError:
+                continue
             except OSError as exc:
                 raise Broken("closed its connection", closed=True) from exc
             if not part:

@@ -1,49 +1,35 @@
 """The model's process: ``python -m edgevlm.runtime.stream.isolation.child``, started by a Worker.
 
-It answers one question at a time and keeps nothing between two that the next one could not do
-without. Errors of edgevlm are said; anything else ends the process, and another takes its place.
+It keeps nothing between two questions that the next one could not do without. Errors of edgevlm are
+said; anything else ends the process, and another takes its place. One thread listens, each lane
+works on its own, the first of them on the main thread.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import os
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from edgevlm.errors import ContractError, EdgeVLMError
+from edgevlm.runtime.model.lanes import load_lanes
 from edgevlm.runtime.model.load import load
-from edgevlm.runtime.model.messages import replaced
 from edgevlm.runtime.model.vlm import Vlm
+from edgevlm.runtime.stream.handover import feed
 from edgevlm.runtime.stream.isolation.channel import Broken, Channel
 from edgevlm.runtime.stream.isolation.ending import dies_with
-from edgevlm.runtime.stream.isolation.messages import (
-    TO_CHILD,
-    Answered,
-    Ask,
-    AskMany,
-    Beat,
-    Encode,
-    EncodeText,
-    Failed,
-    Gave,
-    Go,
-    Load,
-    Ready,
-    Relevance,
-    ToChild,
-    ToParent,
-)
-from edgevlm.runtime.stream.isolation.shared import Placed, SharedArrays
-from edgevlm.runtime.stream.isolation.trees import packed, unpacked
-from edgevlm.tensors import Array
+from edgevlm.runtime.stream.isolation.messages import TO_CHILD, Load, Ready, ToChild
+from edgevlm.runtime.stream.isolation.serving import SEND_S, Lane, failed
+from edgevlm.runtime.stream.isolation.shared import SharedArrays
 
-SEND_S = 60.0  # for the parent to take a message
 FIRST_TO_GO = "500"  # of -1000 to 1000: where memory ends, this process goes before its parent
 
 
@@ -62,21 +48,28 @@ def main(arguments: list[str]) -> int:
         if not isinstance(first, Load):
             raise ContractError(f"the first message must be load, got {first.kind}")
         try:
-            model = loaded(first)
+            models = loaded(first)
         except EdgeVLMError as exc:
             channel.send(failed(None, exc), SEND_S)
             return 1
-        with model:
-            ready = Ready(backend=model.backend.name, parity=model.parity, missed=model.missed)
-            channel.send(ready, SEND_S)
-            serve(channel, model, *memory)
+        one = models[0]
+        saying, alone = threading.Lock(), len(models) == 1
+        lanes = [Lane(model, channel, saying, *memory, alone=alone) for model in models]
+        channel.send(Ready(backend=one.backend.name, parity=one.parity, missed=one.missed), SEND_S)
+        for number, lane in enumerate(lanes[1:], start=1):
+            feed(lane, lane.replies(), name=f"edgevlm-lane-{number}")
+        feed(Router(lanes), heard(channel), name="edgevlm-listener")
+        for reply in lanes[0].replies():
+            lanes[0].put(reply)
     except Broken:
         return 0  # the parent has closed its end, or there is none any more
+    for model in models:
+        model.close()
     return 0
 
 
-def loaded(asked: Load) -> Vlm:
-    """The model.
+def loaded(asked: Load) -> list[Vlm]:
+    """The models.
 
     Raises:
         EdgeVLMError: as ``load``.
@@ -84,114 +77,67 @@ def loaded(asked: Load) -> Vlm:
     if asked.memory_mb is not None:
         limit = asked.memory_mb * 1_000_000
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    return load(
-        asked.bundle,
-        backend=asked.backend,
-        threads=asked.threads,
-        spin=asked.spin,
-        verify=asked.verify,
-        cpu_fallback=asked.cpu_fallback,
-        trust_engines=asked.trust_engines,
-        fallback=asked.fallback,
-    )
+    if asked.lanes > 1:
+        return load_lanes(
+            asked.lanes,
+            asked.bundle,
+            backend=asked.backend,
+            threads=asked.threads,
+            spin=asked.spin,
+            verify=asked.verify,
+            cpu_fallback=asked.cpu_fallback,
+            trust_engines=asked.trust_engines,
+        )
+    return [
+        load(
+            asked.bundle,
+            backend=asked.backend,
+            threads=asked.threads,
+            spin=asked.spin,
+            verify=asked.verify,
+            cpu_fallback=asked.cpu_fallback,
+            trust_engines=asked.trust_engines,
+            fallback=asked.fallback,
+        )
+    ]
 
 
-def serve(
-    channel: Channel[ToChild], model: Vlm, pictures: SharedArrays, results: SharedArrays
-) -> None:
-    """Answer questions.
+def heard(channel: Channel[ToChild]) -> Iterator[ToChild]:
+    """What the parent says.
 
     Raises:
-        Broken: the parent has closed the connection.
+        Broken: it has closed the connection.
     """
     while True:
-        asked = channel.receive(None)
-        if isinstance(asked, Load | Go):
-            raise ContractError(f"nobody waited for {asked.kind}")
-        try:
-            reply = answered(channel, model, asked, pictures, results)
-        except EdgeVLMError as exc:
-            reply = failed(asked.number, exc)
-        channel.send(reply, SEND_S)
+        yield channel.receive(None)
 
 
-def answered(
-    channel: Channel[ToChild],
-    model: Vlm,
-    asked: Ask | AskMany | Encode | EncodeText | Relevance,
-    pictures: SharedArrays,
-    results: SharedArrays,
-) -> ToParent:
-    """What the model says.
+class Router:
+    """Tells each lane what is for it; ``WayIn`` of what is heard.
 
-    Raises:
-        EdgeVLMError: as the method of ``Vlm``.
-        Broken: the parent has closed the connection.
+    Args:
+        lanes: by number.
     """
-    number = asked.number
-    if isinstance(asked, EncodeText):
-        return gave(number, model.encode_text(asked.texts), results)
-    shown = shown_by(asked.pictures, asked.arrays, pictures)
-    if isinstance(asked, Encode):
-        return gave(number, model.encode(shown[0], asked.among), results)
-    if isinstance(asked, Relevance):
-        return gave(number, model.relevance(shown, asked.question), results)
-    choosing: dict[str, Any] = {
-        "max_tokens": asked.max_tokens,
-        "temperature": asked.temperature,
-        "top_p": asked.top_p,
-        "seed": asked.seed,
-        "cancelled": between_tokens(channel, number),
-    }
-    if isinstance(asked, AskMany):
-        answers = model.ask_many(
-            shown,
-            asked.questions,
-            system=asked.system,
-            draft=asked.draft,
-            together=asked.together,
-            **choosing,
-        )
-        return Answered(number=number, answers=answers, drafts=None)
-    answer = model.ask(
-        messages=replaced(asked.messages, shown.__getitem__),
-        schema=asked.schema_,
-        draft=asked.drafts or False,
-        deadline_ns=asked.deadline_ns,
-        **choosing,
-    )
-    return Answered(number=number, answers=[answer], drafts=asked.drafts)
 
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        self._lanes = lanes
 
-def between_tokens(channel: Channel[ToChild], number: int) -> Callable[[], bool]:
-    """The parent's stop rule, asked over the channel: a sign of life, and leave to go on."""
+    def put(self, item: ToChild) -> bool:
+        """Hand on a message."""
+        if isinstance(item, Load):
+            raise ContractError("the model is loaded already")
+        self._lanes[item.lane].tell(item)
+        return True
 
-    def over() -> bool:
-        channel.send(Beat(number=number), SEND_S)
-        said = channel.receive(None)
-        if not isinstance(said, Go) or said.number != number:
-            raise Broken(f"said {said.kind} where go was due")
-        return not said.on
-
-    return over
-
-
-def shown_by(trees: Sequence[Any], places: Sequence[Placed], memory: SharedArrays) -> list[Any]:
-    """Pictures, or what was encoded of them."""
-    arrays = [memory.read(place) for place in places]
-    return [unpacked(tree, arrays) for tree in trees]
-
-
-def gave(number: int, value: Any, memory: SharedArrays) -> Gave:
-    """Something with arrays in it."""
-    arrays: list[Array] = []
-    tree = packed(value, arrays)
-    return Gave(number=number, tree=tree, arrays=memory.write(arrays))
-
-
-def failed(number: int | None, error: EdgeVLMError) -> Failed:
-    """An error, as it goes over the channel."""
-    return Failed(number=number, error=type(error).__name__, message=str(error))
+    def close(self, error: BaseException | None = None) -> None:
+        """There is nothing more to hear: end, at once if a lane works for nobody."""
+        if not isinstance(error, Broken):
+            traceback.print_exception(error)
+        if not isinstance(error, Broken) or any(lane.busy for lane in self._lanes):
+            sys.stderr.flush()
+            os._exit(1)
+        for lane in self._lanes:
+            lane.tell(None)
 
 
 if __name__ == "__main__":

@@ -5,23 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Union
 
 from edgevlm.config import LimitsSection
 from edgevlm.errors import ContractError
 from edgevlm.runtime.stream.isolation.channel import Broken, Channel
 from edgevlm.runtime.stream.isolation.messages import (
     Answered,
-    Ask,
-    AskMany,
     Beat,
-    Encode,
-    EncodeText,
     Failed,
     Gave,
     Go,
+    Question,
     Ready,
-    Relevance,
     ToParent,
     as_error,
 )
@@ -34,7 +29,6 @@ from edgevlm.runtime.stream.isolation.supervisor import (
 
 STOP_S = 5.0  # for the token under way when the run is stopped
 
-Question = Union[Ask, AskMany, Encode, EncodeText, Relevance]  # noqa: UP007 - an alias on 3.10
 Make = Callable[[int, list[Placed]], Question]
 
 
@@ -64,7 +58,6 @@ class Exchange:
     def ask(
         self,
         channel: Channel[ToParent],
-        number: int,
         make: Callable[[], Question],
         cancelled: Callable[[], bool],
     ) -> Answered | Gave:
@@ -72,7 +65,6 @@ class Exchange:
 
         Args:
             channel: to the child.
-            number: of the question.
             make: the question.
             cancelled: asked between tokens, while the child waits.
 
@@ -83,13 +75,14 @@ class Exchange:
                 said something else; it is gone.
         """
         try:
-            channel.send(make(), SEND_S)
+            question = make()
+            channel.send(question, SEND_S)
         except ValueError as exc:  # before any of it was sent
             raise ContractError(f"this cannot be asked of a model's process: {exc}") from exc
         except Broken as exc:
             raise self._supervisor.lost(exc, channel) from exc
         try:
-            said = self._heard(channel, number, cancelled)
+            said = self._heard(channel, question, cancelled)
         except Broken as exc:
             raise self._supervisor.lost(exc, channel) from exc
         except BaseException:  # of the stop rule: the child waits for a word that will not come
@@ -100,22 +93,22 @@ class Exchange:
         return said
 
     def _heard(
-        self, channel: Channel[ToParent], number: int, cancelled: Callable[[], bool]
+        self, channel: Channel[ToParent], question: Question, cancelled: Callable[[], bool]
     ) -> Answered | Gave | Failed:
         until = time.monotonic() + self._answer_s
         while True:
             self._wait(channel, until)
             said = channel.receive(SEND_S)
-            if isinstance(said, Ready) or said.number != number:
+            if isinstance(said, Ready) or said.number != question.number:
                 raise Broken(f"said {said.kind} out of turn")
             if not isinstance(said, Beat):
                 return said
             asked = time.monotonic()
-            on = not self._others(cancelled)
+            on = not self.aside(cancelled)
             until += time.monotonic() - asked  # the caller's time, not the child's
-            channel.send(Go(number=number, on=on), SEND_S)
+            channel.send(Go(number=question.number, lane=question.lane, on=on), SEND_S)
 
-    def _others(self, cancelled: Callable[[], bool]) -> bool:
+    def aside(self, cancelled: Callable[[], bool]) -> bool:
         """Ask the stop rule; somebody else may speak with the child meanwhile."""
         self._speaking.release()
         try:

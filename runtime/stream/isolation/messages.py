@@ -9,8 +9,9 @@
             ── Go ─────────────────▶          on, or no further token
             ◀─── Answered, Gave, Failed
 
-One question at a time: its ``number`` stands in everything that is said about it. Pictures and
-other arrays lie in ``SharedArrays``; messages say where.
+A lane has one question at a time, whose ``number`` stands in everything that is said about it.
+While it waits for ``Go``, other lanes may work. Pictures and other arrays lie in ``SharedArrays``;
+messages say where.
 """
 
 from __future__ import annotations
@@ -48,13 +49,18 @@ class Load(_Message):
     trust_engines: bool
     fallback: str | None
     memory_mb: int | None = Field(description="heap that the process may have")
+    lanes: int = Field(ge=1, description="models over the same weights, a cache for each")
 
 
 class _Said(_Message):
     number: int
 
 
-class _Choosing(_Said):
+class _ToLane(_Said):
+    lane: int = Field(ge=0, description="which of the models over the same weights")
+
+
+class _Choosing(_ToLane):
     max_tokens: int
     temperature: float
     top_p: float
@@ -85,7 +91,7 @@ class AskMany(_Choosing):
     together: bool
 
 
-class Encode(_Said):
+class Encode(_ToLane):
     """``Vlm.encode``."""
 
     kind: Literal["encode"] = "encode"
@@ -94,7 +100,7 @@ class Encode(_Said):
     among: int
 
 
-class Relevance(_Said):
+class Relevance(_ToLane):
     """``Vlm.relevance``."""
 
     kind: Literal["relevance"] = "relevance"
@@ -103,14 +109,14 @@ class Relevance(_Said):
     question: str
 
 
-class EncodeText(_Said):
+class EncodeText(_ToLane):
     """``Vlm.encode_text``."""
 
     kind: Literal["encode_text"] = "encode_text"
     texts: list[str]
 
 
-class Go(_Said):
+class Go(_ToLane):
     """Whether the next token may be begun."""
 
     kind: Literal["go"] = "go"
@@ -157,6 +163,7 @@ class Failed(_Message):
     message: str
 
 
+Question = Union[Ask, AskMany, Encode, EncodeText, Relevance]  # noqa: UP007 - pydantic on 3.10
 ToChild = Union[Load, Ask, AskMany, Encode, EncodeText, Relevance, Go]  # noqa: UP007 - pydantic on 3.10
 ToParent = Union[Ready, Beat, Answered, Gave, Failed]  # noqa: UP007
 TO_CHILD: TypeAdapter[ToChild] = TypeAdapter(Annotated[ToChild, Field(discriminator="kind")])

@@ -27,11 +27,15 @@ CHILD = "edgevlm.runtime.stream.isolation.child"
 class ModelProcess:
     """A bundle loaded in a child process, and in another one if that is lost.
 
+    The child holds *lanes*: models over the same weights, each with a cache of its own and asked by
+    a thread of its own. One works at a time: others may ask while ``cancelled`` of one is asked.
+
     Args:
         bundle: path of the bundle.
         engine: what runs it.
         limits: of the child.
         spin: whether idle workers of the engine spin.
+        lanes: how many.
         clock: of the waits between restarts.
         stopped: whether the run is to end; looked at while the child works.
         start: starts a child with the descriptors that it is to have.
@@ -47,6 +51,7 @@ class ModelProcess:
         engine: EngineSection,
         limits: LimitsSection,
         spin: bool = False,
+        lanes: int = 1,
         clock: Clock = SYSTEM,
         stopped: Callable[[], bool] = never,
         start: Callable[[Sequence[int]], Worker] = lambda passed: Worker(CHILD, passed),
@@ -66,6 +71,7 @@ class ModelProcess:
             trust_engines=engine.trust_engines,
             fallback=engine.fallback,
             memory_mb=limits.memory_mb,
+            lanes=lanes,
         )
         passed = (self._pictures.descriptor, self._results.descriptor)
         self._supervisor = Supervisor(load, lambda: start(passed), limits.start_s, clock)
@@ -106,13 +112,13 @@ class ModelProcess:
             BackendGone: too many were.
         """
         with self._talk:
-            channel = self._supervisor.channel(cancelled)
+            channel = self._supervisor.channel(lambda: self._exchange.aside(cancelled))
             if channel is None:
                 return None
             self._number += 1
             number, places = self._number, self._pictures.write(arrays)
             try:
-                said = self._exchange.ask(channel, number, lambda: make(number, places), cancelled)
+                said = self._exchange.ask(channel, lambda: make(number, places), cancelled)
             except BackendError as exc:
                 if self._closed:
                     raise ContractError("this model was closed while it was answering") from exc

@@ -42,7 +42,7 @@ class _Backend:
 
 
 class Isolated:
-    """The model of a process: ``Model`` and ``Kept`` of a stream.
+    """A model of a process: ``Model`` and ``Kept`` of a stream.
 
     A call blocks for ``limits.start_s`` and a few seconds at most while there is no child, then for
     ``limits.step_s`` between two signs of life and ``limits.answer_s`` altogether. A child that
@@ -50,11 +50,13 @@ class Isolated:
     a ``BackendError``, the next one is answered by another child, which knows nothing of the last.
 
     Args:
-        process: closed with this.
+        process: closed with this, and with it all its lanes.
+        lane: number of the lane.
     """
 
-    def __init__(self, process: ModelProcess) -> None:
+    def __init__(self, process: ModelProcess, lane: int = 0) -> None:
         self.process = process
+        self._lane = lane
         self._caller = OneCaller()
         self._backend = _Backend(process.ready.backend)
 
@@ -123,6 +125,7 @@ class Isolated:
         (answer,), learnt = self._answers(
             lambda number, places: Ask(
                 number=number,
+                lane=self._lane,
                 messages=turns,
                 pictures=pictures,
                 arrays=places,
@@ -167,6 +170,7 @@ class Isolated:
         return self._answers(
             lambda number, places: AskMany(
                 number=number,
+                lane=self._lane,
                 pictures=pictures,
                 arrays=places,
                 questions=[(text, None if s is None else dict(s)) for text, s in held_to],
@@ -189,7 +193,11 @@ class Isolated:
         pictures = [packed(self._picture(image), arrays)]
         found = self._given(
             lambda number, places: Encode(
-                number=number, pictures=pictures, arrays=places, among=among
+                number=number,
+                lane=self._lane,
+                pictures=pictures,
+                arrays=places,
+                among=among,
             ),
             arrays,
         )
@@ -203,7 +211,11 @@ class Isolated:
         pictures = [packed(self._picture(frame), arrays) for frame in frames]
         found = self._given(
             lambda number, places: Relevance(
-                number=number, pictures=pictures, arrays=places, question=question
+                number=number,
+                lane=self._lane,
+                pictures=pictures,
+                arrays=places,
+                question=question,
             ),
             arrays,
         )
@@ -217,7 +229,9 @@ class Isolated:
         """As ``Vlm.encode_text``; errors as ``ask``."""
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise ContractError(f"texts must be a list of texts, got {texts!r:.200}")
-        found = self._given(lambda number, _: EncodeText(number=number, texts=list(texts)), [])
+        found = self._given(
+            lambda number, _: EncodeText(number=number, lane=self._lane, texts=list(texts)), []
+        )
         if not isinstance(found, np.ndarray) or found.dtype != np.float32:
             raise self.process.strange("something else than embeddings")
         return found

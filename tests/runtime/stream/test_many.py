@@ -373,7 +373,6 @@ def test_admission_serves_priorities_first_and_takes_the_gates_off():
         ({"name": "a"}, "two streams are called 'a'"),
         ({"ask": "What?"}, "'ask' is of one stream"),
         ({"engine": {"fallback": "ort-cuda"}}, "fallback"),
-        ({"engine": {"isolate": True}}, "isolate is for a single stream"),
         ({"limits": {"memory_mb": 500}}, "limits.memory_mb is of an isolated model"),
         ({"a": {"prioriy": 1}}, "did you mean 'priority'"),
         ({"a": {"min_rate_hz": 0}}, "greater than 0"),

@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgevlm.box import BoxConfig
 from edgevlm.bundle import Bundle
 from edgevlm.errors import (
     BackendError,
@@ -34,8 +36,9 @@ from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.isolation.proxy import Isolated
 from edgevlm.runtime.stream.model import Model
 from edgevlm.runtime.stream.pipeline import Stream
+from edgevlm.runtime.stream.run import run
 from tests.runtime.stream.conftest import ListSource, ManualClock
-from tests.runtime.stream.isolation.conftest import alive
+from tests.runtime.stream.isolation.conftest import CHILD, alive
 
 Make = Callable[..., Isolated]
 SCHEMA = {
@@ -244,6 +247,85 @@ def test_a_process_that_dies_between_two_frames_costs_none(
     assert "another process has loaded the model" in messages[1]
 
 
+def test_lanes_take_turns_between_any_two_tokens(isolate: Make, model: Vlm, picture: np.ndarray):
+    first = isolate(lanes=2)
+    second = Isolated(first.process, 1)
+    other = picture[::-1, :60].copy()
+    alone = {
+        "first": model.ask(picture, "What is it?", max_tokens=6, draft=False).token_ids,
+        "second": model.ask(other, "Who is there?", max_tokens=5, draft=False).token_ids,
+    }
+    go = {name: threading.Event() for name in alone}
+    told: list[str] = []
+    said: dict[str, tuple[int, ...]] = {}
+
+    def after_a_token(own: str, other: str) -> Callable[[], bool]:
+        """A stop rule that gives the turn away and waits until it comes back."""
+
+        def rule() -> bool:
+            told.append(own)
+            if other not in said:
+                go[own].clear()
+                go[other].set()
+                assert go[own].wait(60)
+            return False
+
+        return rule
+
+    def ask_second() -> None:
+        assert go["second"].wait(60)
+        rule = after_a_token("second", "first")
+        answer = second.ask(other, "Who is there?", max_tokens=5, draft=False, cancelled=rule)
+        said["second"] = answer.token_ids
+        go["first"].set()
+
+    thread = threading.Thread(target=ask_second)
+    thread.start()
+    rule = after_a_token("first", "second")
+    answer = first.ask(picture, "What is it?", max_tokens=6, draft=False, cancelled=rule)
+    said["first"] = answer.token_ids
+    go["second"].set()
+    thread.join(60)
+    assert said == alone
+    assert told[:4] == ["first", "second", "first", "second"]
+
+
+def test_several_streams_share_a_process_and_outlive_it(nano: Bundle):
+    streams = [
+        {"name": name, "ask": "What is it?", "policy": {"gate": False},
+         "generation": {"max_tokens": 3},
+         "source": {"uri": f"synthetic:?seed={seed}&frames=6&size=64x36"}}
+        for seed, name in enumerate(("door", "yard"))
+    ]  # fmt: skip
+    config = BoxConfig.model_validate(
+        {"bundle": str(nano.root), "streams": streams, "overcommit": True,
+         "engine": {"isolate": True, "threads": 1}, "limits": {"step_s": 20}}
+    )  # fmt: skip
+    events: list[Any] = []
+    struck = 0
+    for event in run(config):
+        events.append(event)
+        if event.kind == "answer" and not struck:
+            (struck,) = model_processes()
+            os.kill(struck, signal.SIGKILL)
+    summary = events[-1]
+    assert summary.frames.read == 12
+    assert 1 <= summary.frames.failed + sum(e.kind == "fault" for e in events) <= 8
+    assert summary.frames.answered >= 9
+    assert {e.stream for e in events if e.kind == "answer"} == {"door", "yard"}
+    assert any(e.kind == "fault" and "ended by SIGKILL" in e.message for e in events)
+    assert model_processes() == []
+
+
+def model_processes() -> list[int]:
+    """Children of this process that are a model's."""
+    return [
+        child
+        for child in children_of(os.getpid())
+        if CHILD.encode() in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_blows_at_any_moment_leave_the_books_balanced(
@@ -307,8 +389,8 @@ RUN = [sys.executable, "-m", "edgevlm", "run", "--isolate", "--ask", "What is it
 
 
 def children_of(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found]
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def until(true: Callable[[], Any], within_s: float = 60) -> Any:

@@ -25,7 +25,7 @@ def test_a_message_arrives_as_it_was_sent():
     drafts.end([3, 1, 4])
     drafts.note(True, 3, 2, 0)
     question = Ask(
-        number=7, messages=[{"role": "user", "content": [{"type": "image", "image": 0}]}],
+        number=7, lane=0, messages=[{"role": "user", "content": [{"type": "image", "image": 0}]}],
         pictures=[{"array": 0}], arrays=[Placed(at=0, dtype="uint8", shape=(2, 3, 3))],
         schema_={"type": "object"}, max_tokens=9, temperature=float("inf"), top_p=0.5, seed=None,
         drafts=drafts, deadline_ns=2**62,
@@ -46,10 +46,10 @@ def test_a_message_that_is_too_long_is_not_begun_and_one_that_nobody_takes_is_gi
     ours, theirs = socket.socketpair()
     channel = Channel(ours, TO_PARENT)
     with pytest.raises(ValueError, match="the cap is"):
-        channel.send(EncodeText(number=1, texts=["x" * MOST_BYTES]), 1)
+        channel.send(EncodeText(number=1, lane=0, texts=["x" * MOST_BYTES]), 1)
     assert not Channel(theirs, TO_CHILD).waits(0)
     with pytest.raises(Broken, match="took no message"):
-        channel.send(EncodeText(number=1, texts=["x" * (MOST_BYTES // 2)]), 0.05)
+        channel.send(EncodeText(number=1, lane=0, texts=["x" * (MOST_BYTES // 2)]), 0.05)
     ours.close()
     theirs.close()
 
