@@ -13,7 +13,8 @@ from pathlib import Path
 
 from edgevlm.bundle import Bundle, Manifest, Verify, open_bundle
 from edgevlm.runtime.backends.base import Backend, Graph, StatefulGraph
-from edgevlm.runtime.model.load import open_backend
+from edgevlm.runtime.model.budget import check_memory
+from edgevlm.runtime.model.load import ON_HOST, open_backend
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.tensors import Array, TensorSpec
 
@@ -120,6 +121,8 @@ def load_lanes(
         open_backend(backend, threads, spin, cpu_fallback=cpu_fallback, trust_engines=trust_engines)
     )
     opened = open_bundle(bundle, verify)
+    if backend == ON_HOST:
+        check_memory(opened.manifest, count)
     return [Vlm(opened, shared) for _ in range(count)]
 
 

@@ -9,8 +9,11 @@ from edgevlm.bundle import Bundle, Verify, open_bundle
 from edgevlm.errors import BackendError
 from edgevlm.registry import BACKENDS
 from edgevlm.runtime.backends.base import Backend, EngineOptions
+from edgevlm.runtime.model.budget import check_memory
 from edgevlm.runtime.model.missed import Missed
 from edgevlm.runtime.model.vlm import Vlm
+
+ON_HOST = "ort-cpu"  # the backend whose memory is that of the machine
 
 
 def open_backend(
@@ -62,13 +65,15 @@ def load(
         BundleError: no bundle, an unknown version, or changed files.
         ConfigError: an unknown backend.
         BackendUnavailable: its engine is not installed.
-        BackendError: it refuses a graph.
+        BackendError: it refuses a graph, or there is not enough memory for the weights.
         EngineMismatch: the bundle's engine is of another device, version or bundle.
         EngineUntrusted: this device did not make it.
     """
     opened = open_bundle(bundle, verify)
 
     def on(name: str) -> Backend:
+        if name == ON_HOST:
+            check_memory(opened.manifest)
         return open_backend(
             name, threads, spin, cpu_fallback=cpu_fallback, trust_engines=trust_engines
         )
