@@ -10,6 +10,7 @@ from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.model.decoder import Decoder
 from edgevlm.runtime.model.passes import PREFILL_CHUNK
 from edgevlm.runtime.model.rows import Rows
+from edgevlm.runtime.model.slots import Slotted
 
 Region = Literal["vision", "text"]
 
@@ -147,12 +148,9 @@ class KvRing:
 
 
 def _evicting(decoder: Decoder) -> EvictingDecoder:
-    from edgevlm.runtime.model.kv_cache import CachedDecoder
-    from edgevlm.runtime.model.static_decoder import StaticDecoder
-
-    if isinstance(decoder, CachedDecoder | StaticDecoder) and decoder.wide and decoder.rewinds:
+    if isinstance(decoder, Slotted) and decoder.evicts:
         return decoder
     raise ContractError(
         "this model's cache cannot forget frames: it has an encoder of its own, a prompt that sees "
-        "itself in both directions, convolutions, or a graph that edgevlm did not lower"
+        "itself in both directions, convolutions, or a graph that does not update it in place"
     )

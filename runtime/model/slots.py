@@ -27,6 +27,7 @@ class Slotted:
         self.length = 0
         self.wide = not spec.prefix_attention
         self.rewinds = layout.conv is None
+        self.evicts = self.wide and self.rewinds  # positions can be taken out of the middle
         self._spec = spec
         self._conv = None if layout.conv is None else ConvState(layout.conv)
         self._slots = None if spec.mrope_section is None else RopeSlots(spec, layout.capacity)
@@ -65,14 +66,14 @@ class Slotted:
         What was computed behind them stays as it was computed, in their sight.
 
         Raises:
-            ContractError: no such positions, a prompt that sees itself in both directions, or
-                convolutions, whose marked states are of fixed positions.
+            ContractError: no such positions, or a cache that does not let go: its prompt sees
+                itself in both directions, it has convolutions, whose marked states are of fixed
+                positions, or the graph does not update it in place.
         """
         if not 0 <= start <= stop <= self.length:
             raise ContractError(f"cannot evict {start} to {stop}: the cache holds {self.length}")
-        if not self.wide or self._conv is not None:
-            why = "sees itself in both directions" if self._conv is None else "is in convolutions"
-            raise ContractError(f"nothing can be evicted: the prompt {why}")
+        if not self.evicts:
+            raise ContractError("nothing can be evicted from this decoder's cache")
         distance = stop - start if self._slots is None else self._slots.evict(start, stop)
         slots = (start, stop, self.length)
         self._moved = dict(moved(self._state, self._spec, slots, distance, self._moved))

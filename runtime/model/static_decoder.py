@@ -8,7 +8,7 @@ import numpy as np
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.manifest import KVLayout
-from edgevlm.bundle.static_cache import CALL_ROWS, LOGIT_ROWS, TRT10_COMPAT
+from edgevlm.bundle.static_cache import CALL_ROWS, LOGIT_ROWS
 from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.runtime.backends.base import Graph
 from edgevlm.runtime.model.kv_cache import CHUNK
@@ -50,20 +50,9 @@ class StaticDecoder(Slotted):
         super().__init__(layout, spec)
         names = [f"{i}.{part}" for i in layout.attention_layers for part in PARTS]
         self._cache = StaticCache(graph, names)
+        self.evicts = self.evicts and bool(self._cache.pairs)
         conv = {} if self._conv is None else self._conv.pairs
         self._state = graph.bind({**self._cache.pairs, **conv})
-
-    def evict(self, start: int, stop: int) -> None:
-        """Forget positions in the middle; see ``Slotted``.
-
-        Raises:
-            ContractError: as there, or a cache that the graph does not update in place.
-        """
-        if not self._cache.pairs:
-            raise ContractError(
-                f"nothing can be evicted from a cache of the lowering {TRT10_COMPAT}"
-            )
-        super().evict(start, stop)
 
     def append(self, rows: Rows | Float32, logits: int = 1) -> Float32:
         """Run ``rows`` behind what the cache holds; arguments and errors as ``CachedDecoder``'s.

@@ -21,6 +21,7 @@ from edgevlm.errors import ContextOverflow, ContractError
 from edgevlm.export.targets.relower import relower
 from edgevlm.runtime.model.decoder import Decoder, open_decoder
 from edgevlm.runtime.model.kv_cache import CachedDecoder
+from edgevlm.runtime.model.kv_ring import KvRing
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.static_decoder import StaticDecoder, calls
 from edgevlm.tensors import Float32
@@ -146,9 +147,11 @@ def test_positions_leave_the_middle_as_they_do_from_our_own_cache(decoder: Decod
     assert isinstance(theirs, CachedDecoder)
     for one in (decoder, theirs):
         one.append(ROWS[:90])
-    if not decoder._cache.pairs:
-        with pytest.raises(ContractError, match=TRT10_COMPAT):
+    if not decoder._cache.pairs:  # of trt10-compat
+        with pytest.raises(ContractError, match="nothing can be evicted"):
             decoder.evict(4, 40)
+        with pytest.raises(ContractError, match="does not update it in place"):
+            KvRing(decoder, vision=40, text=10)
         return
     for one in (decoder, theirs):
         one.evict(4, 40)
