@@ -190,6 +190,8 @@ class RunConfig(StreamSection):
     @model_validator(mode="after")
     def _isolated(self) -> RunConfig:
         of_isolation(self.limits, self.engine)
+        if self.engine.isolate and self.window is not None and self.window.memory == "cache":
+            raise ValueError("window.memory = cache needs the model in this process, not isolated")
         return self
 
 

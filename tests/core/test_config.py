@@ -52,7 +52,7 @@ draft = false
 seconds = 8
 tokens = 64
 frames = 4
-memory = "cache"
+memory = "frames"
 [limits]
 frames = 10
 duration_s = 1.5

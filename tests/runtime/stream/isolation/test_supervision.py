@@ -236,3 +236,6 @@ def test_limits_of_a_process_need_one():
     with pytest.raises(ConfigError, match=r"limits.step_s is of an isolated model: set engine.iso"):
         make_config(raw)
     assert make_config({**raw, "engine": {"isolate": True}}).limits.step_s == 3
+    window = {"seconds": 5, "memory": "cache"}
+    with pytest.raises(ConfigError, match="needs the model in this process"):
+        make_config({**raw, "window": window, "engine": {"isolate": True}})
