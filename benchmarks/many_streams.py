@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("door", "yard", "garage", "street")
-CLAIMS = {"door": "priority = 1", "yard": "min_rate_hz = 0.5"}
 STREAM = """
 [[streams]]
 name = "{name}"
@@ -97,14 +96,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=12)
+    parser.add_argument("--promise", type=float, default=0.5, help="Hz, of the stream yard")
     given = parser.parse_args()
     bundle = given.bundle.resolve()
+    claims = {"door": "priority = 1", "yard": f"min_rate_hz = {given.promise}"}
     with tempfile.TemporaryDirectory() as folder:
         box = Path(folder) / "box.toml"
         text = f'bundle = "{bundle}"\novercommit = true\n'
         for number, name in enumerate(NAMES):
             text += STREAM.format(
-                name=name, uri=camera(number), claim=CLAIMS.get(name, ""), tokens=given.tokens
+                name=name, uri=camera(number), claim=claims.get(name, ""), tokens=given.tokens
             )
         box.write_text(text)
         for _ in range(given.rounds):

@@ -12,6 +12,7 @@ from edgevlm.config import RunConfig
 from edgevlm.errors import ConfigError, Overcommitted, SourceError
 from edgevlm.event import Event
 from edgevlm.frame import FrameSource
+from edgevlm.registry import SINKS
 from edgevlm.runtime.model.lanes import cache_bytes
 from edgevlm.runtime.stream.admission import Admission, admit, gated_hz, measure, measure_gate
 from edgevlm.runtime.stream.caps import Capped
@@ -57,6 +58,7 @@ def run_box(
         configs = {stream.name: config.run_config(stream) for stream in config.streams}
         sources = {name: _source(one, stack) for name, one in configs.items()}
         places = dict.fromkeys([*config.sinks, *(u for s in config.streams for u in s.sinks)])
+        _one_picture_each(config, list(places))
         opened = dict(zip(places, stack.enter_context(open_sinks(list(places))), strict=True))
         live = any(source.live for source in sources.values())
         models = dict(
@@ -98,6 +100,18 @@ def run_box(
         shared = Sinks([opened[uri] for uri in config.sinks])
         govern = _governing(config, capped, list(lines), root)
         yield from merged(lines, funnel, stop, Totals(config.name, SYSTEM), shared, govern)
+
+
+def _one_picture_each(config: BoxConfig, uris: Sequence[str]) -> None:
+    """Refuse a sink that shows frames where it would get those of several streams."""
+    for uri in uris:
+        scheme = uri.partition(":")[0]
+        users = [s.name for s in config.streams if uri in (*config.sinks, *s.sinks)]
+        if len(users) > 1 and scheme in SINKS.known() and hasattr(SINKS.resolve(scheme), "seen"):
+            raise ConfigError(
+                f"{scheme}: shows the frames of one stream and would get those of "
+                f"{', '.join(users)}: give each stream its own"
+            )
 
 
 def _source(config: RunConfig, stack: ExitStack) -> FrameSource:

@@ -387,3 +387,10 @@ def test_a_source_that_is_not_there_is_named_with_its_stream(nano: Bundle):
     box = settings(nano, b={"source": {"uri": "/nowhere/clip.mp4"}})
     with pytest.raises(SourceError, match="stream 'b'"):
         list(run_box(box, lambda: False, lambda _: None))
+
+
+def test_a_sink_that_shows_frames_is_of_one_stream(nano: Bundle, tmp_path):
+    box = settings(nano, sinks=[f"video:{tmp_path}/both.mp4"])
+    with pytest.raises(ConfigError, match=r"shows the frames of one stream .* those of a, b"):
+        list(run_box(box, lambda: False, lambda _: None))
+    assert list(tmp_path.iterdir()) == []
