@@ -224,7 +224,7 @@ def main() -> None:
     """Measure one bundle."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--pictures", type=int, default=110)
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     bundle = open_bundle(chosen.bundle)

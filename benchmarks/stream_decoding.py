@@ -1,7 +1,8 @@
 """What streams save in decoding: drafts, answers by schema, several questions about one picture.
 
 ``python -m benchmarks.stream_decoding bundles/nano`` measures every way in turn (A B A B) over
-different pictures and prints medians and ratios, one JSON object a line. ``--smolvlm FOLDER``
+different pictures and prints medians, and medians of the ratios of each picture, one JSON object a
+line. ``--smolvlm FOLDER``
 writes a random checkpoint of SmolVLM-256M's shape with the bundle's tokenizer, exports it into the
 folder (again only if it is not there) and measures that instead.
 
@@ -15,7 +16,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,30 +134,37 @@ def by_schema(model: Vlm, inference: Inference, runs: int) -> dict[str, Any]:
         forced, output = forced + answer.tokens.forced, output + answer.tokens.output
     total = {way: statistics.median(t for t, _ in spent) for way, spent in ways.items()}
     decode = {way: statistics.median(d for _, d in spent) for way, spent in ways.items()}
-    return {
+    found = {
         "tokens": output / runs,
         "forced": forced / runs,
         "total_ms": _rounded(total),
         "decode_ms": _rounded(decode),
-        "answers_ratio": round(total["plain"] / total["schema"], 2),
-        "answers_ratio_drafted": round(total["plain"] / total["drafted"], 2),
-        "decode_ratio": round(decode["plain"] / decode["schema"], 2),
-        "decode_ratio_drafted": round(decode["plain"] / decode["drafted"], 2),
     }
+    for way, name in (("schema", ""), ("drafted", "_drafted")):
+        for part, what in enumerate(("answers", "decode")):
+            pairs = zip(ways["plain"], ways[way], strict=True)
+            found[f"{what}_ratio{name}"] = _ratio([(p[part], w[part]) for p, w in pairs])
+    return found
 
 
 def many(model: Vlm, runs: int) -> dict[str, Any]:
-    """Four questions about one picture over one question, medians in turn."""
-    one, four = [], []
+    """Four questions about one picture over one question: side by side, and one after another."""
+    one, four, apart = [], [], []
     for number, picture in enumerate(pictures(runs + 1)):
         question = QUESTIONS[number % len(QUESTIONS)]
         spent = _ms(partial(model.ask, picture, question, max_tokens=ANSWER_TOKENS))
-        together = _ms(partial(model.ask_many, picture, QUESTIONS, max_tokens=ANSWER_TOKENS))
+        ask_many = partial(model.ask_many, picture, QUESTIONS, max_tokens=ANSWER_TOKENS)
+        together = _ms(ask_many)
+        one_by_one = _ms(partial(ask_many, together=False))
         if number:
             one.append(spent)
             four.append(together)
+            apart.append(one_by_one)
     found = {"one_ms": statistics.median(one), "four_ms": statistics.median(four)}
-    return _rounded(found) | {"ratio": round(found["four_ms"] / found["one_ms"], 2)}
+    return _rounded(found) | {
+        "ratio": _ratio(zip(four, one, strict=True)),
+        "ratio_one_after_another": _ratio(zip(apart, one, strict=True)),
+    }
 
 
 def fixed_camera(model: Vlm, runs: int) -> dict[str, Any]:
@@ -174,7 +182,7 @@ def fixed_camera(model: Vlm, runs: int) -> dict[str, Any]:
             output += drafted.tokens.output
     found = {f"{way}_ms": statistics.median(spent) for way, spent in ways.items()}
     return _rounded(found) | {
-        "ratio": round(found["plain_ms"] / found["drafted_ms"], 2),
+        "ratio": _ratio(zip(ways["plain"], ways["drafted"], strict=True)),
         "tokens": output / runs,
         "drafted": made / runs,
         "accepted": right / runs,
@@ -197,6 +205,11 @@ def _ms(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return 1e3 * (time.perf_counter() - begun)
+
+
+def _ratio(pairs: Iterable[tuple[float, float]]) -> float:
+    """The median of ratios of what was measured one behind the other, about one picture."""
+    return round(statistics.median(one / other for one, other in pairs), 2)
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:

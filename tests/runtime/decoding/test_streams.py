@@ -64,6 +64,12 @@ def test_two_hundred_frames_say_the_same_with_drafts_and_without(
     assert len(plain) == len(drafted) == 200
     assert [(e.text, e.confidence) for e in drafted] == [(e.text, e.confidence) for e in plain]
     assert sum(e.tokens.accepted for e in drafted) > 200
+    by_schema = answers(config(bundle, 200, schema=SCHEMA))
+    assert [e.answer for e in by_schema] == [json.loads(e.text) for e in by_schema]
+    for event in by_schema:
+        jsonschema.validate(event.answer, SCHEMA)
+    free = answers(config(bundle, 200, schema=SCHEMA, draft=False))
+    assert [e.text for e in by_schema] == [e.text for e in free]
 
 
 def test_events_carry_answers_by_schema(nano: Bundle, tmp_path: Path):
