@@ -16,11 +16,12 @@ from urllib.parse import quote
 from PIL import Image
 
 from edgevlm.errors import ConfigError, SinkError
-from edgevlm.event import AnswerEvent, DropReason, StateEvent
+from edgevlm.event import AnswerEvent, DropReason
 from edgevlm.frame import Frame, UInt8
 from edgevlm.runtime.stream.delivery.uri import Receiver
 from edgevlm.runtime.stream.sinks.base import Decision, Told
 from edgevlm.runtime.stream.sinks.publisher import Publisher
+from edgevlm.runtime.stream.sinks.standing import Standing
 from edgevlm.runtime.stream.sinks.video import annotated
 from edgevlm.runtime.stream.sources.network import checked_certificates
 from edgevlm.runtime.stream.sources.rtsp import CHECKS_CERTIFICATES
@@ -53,8 +54,7 @@ class RtspSink:
         self._uri = _with_password(receiver)
         self._timeout_s = receiver.seconds("timeout", TIMEOUT_S)
         self._libav = self._options(receiver)
-        self._text = ""
-        self._states: dict[str, str] = {}
+        self._standing = Standing()
         self._fresh: UInt8 | None = None  # waits for its answer
         self._publisher: Publisher | None = Publisher(self._connect, 2 * self._timeout_s)
 
@@ -98,15 +98,11 @@ class RtspSink:
         Raises:
             SinkError: the server went away, or is back.
         """
-        event, publisher = told.event, self._publisher
+        publisher = self._publisher
         if publisher is None:
             raise SinkError(f"{self.name} is closed")
-        if isinstance(event, StateEvent):
-            self._states.pop(event.rule, None)
-            if event.phase == "begin":
-                self._states[event.rule] = event.state_id
-        elif isinstance(event, AnswerEvent):
-            self._text = event.text
+        self._standing.take(told.event)
+        if isinstance(told.event, AnswerEvent):
             image, self._fresh = self._fresh, None
             if image is not None:
                 self._publish(publisher, image, fresh=True)
@@ -114,7 +110,7 @@ class RtspSink:
             raise SinkError(f"{self.name}: {'; '.join(said)}")
 
     def _publish(self, publisher: Publisher, image: UInt8, *, fresh: bool) -> None:
-        publisher.offer(partial(_drawn, image, self._text, tuple(self._states), fresh))
+        publisher.offer(partial(_drawn, image, self._standing.text, self._standing.states, fresh))
 
     def close(self) -> None:
         """Publish the last picture and hang up; may be called twice.

@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from edgevlm.errors import SinkError
-from edgevlm.event import AnswerEvent, DropReason, StateEvent
+from edgevlm.event import DropReason
 from edgevlm.frame import Frame, UInt8
 from edgevlm.runtime.stream.sinks.base import Decision, Told
+from edgevlm.runtime.stream.sinks.standing import Standing
 
 CODEC, CRF, PRESET = "libx264", "23", "veryfast"
 TIME_BASE = Fraction(1, 1000)
@@ -52,8 +53,7 @@ class VideoSink:
         self._begun_ns = 0
         self._last_ms = -1
         self._waiting: tuple[Frame, Decision] | None = None
-        self._text = ""
-        self._states: dict[str, str] = {}
+        self._standing = Standing()
         self._failed = False
 
     def seen(self, frame: Frame, do: Decision, _dropped: Mapping[DropReason, int]) -> None:
@@ -67,19 +67,14 @@ class VideoSink:
         Raises:
             SinkError: the file cannot be written any more; said once.
         """
-        event = told.event
-        if isinstance(event, StateEvent):
-            self._states.pop(event.rule, None)
-            if event.phase == "begin":
-                self._states[event.rule] = event.state_id
-        elif isinstance(event, AnswerEvent):
-            self._text = event.text
+        self._standing.take(told.event)
 
     def _draw(self) -> None:
         if self._waiting is None or self._failed:
             return
         (frame, do), self._waiting = self._waiting, None
-        image = annotated(frame.pixels.rgb(), self._text, tuple(self._states), fresh=do == "answer")
+        text, states = self._standing.text, self._standing.states
+        image = annotated(frame.pixels.rgb(), text, states, fresh=do == "answer")
         try:
             self._encode(image, frame)
         except (OSError, ValueError, self._av.FFmpegError) as exc:

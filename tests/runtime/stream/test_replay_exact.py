@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 
 from edgevlm.event import AnswerEvent, Event, FaultEvent, StateEvent
-from edgevlm.frame import ArrayPixels, BadFrame, Frame, FrameItem, SourceFault
+from edgevlm.frame import FrameItem, SourceFault
 from edgevlm.runtime.stream.pipeline import Stream
 from edgevlm.runtime.stream.recording.format import read_header
 from edgevlm.runtime.stream.recording.playback import Playback
@@ -18,6 +17,7 @@ from edgevlm.runtime.stream.run import _delivered
 from edgevlm.runtime.stream.sinks import Sinks
 from tests.runtime.stream.conftest import ManualClock
 from tests.runtime.stream.live import LiveByClock, Nothing
+from tests.runtime.stream.test_freshness import frame
 
 # What may differ: clocks, timings, backend, and a random id of a state.
 LOAD = {"age_ms", "timings_ms", "backend", "stages_ms", "answers_per_s", "peak_rss_mb", "state_id"}
@@ -27,21 +27,10 @@ RULES = [
 ]
 
 
-def due(index: int, at_s: float, level: int | None) -> Callable[[], FrameItem]:
-    def make() -> FrameItem:
-        if level is None:
-            return BadFrame(index=index, reason="damaged on purpose")
-        came_ns = 1_000_000_000 + round(at_s * 1e9)
-        pixels = ArrayPixels(np.full((36, 64, 3), level, np.uint8))
-        return Frame(index=index, pixels=pixels, captured_ns=came_ns, monotonic_ns=came_ns)
-
-    return make
-
-
 def script() -> list[tuple[float, Callable[[], FrameItem]]]:
     """Two seconds at ten a second: scenes that change, a damaged frame, a stall and its end."""
     levels = [50, 50, 90, 90, None, 200, 200, 200, 30, 30, 30, 160, 160, 160, 160, 70, 70, 70, 70]
-    items = [(n / 10, due(n, n / 10, level)) for n, level in enumerate(levels)]
+    items = [(n / 10, frame(n, n / 10, level)) for n, level in enumerate(levels)]
     for at_s, code in ((0.75, "stall"), (0.85, "recovered")):
         items.append((at_s, lambda code=code: SourceFault(code=code, message=f"camera: {code}")))
     return sorted(items, key=lambda item: item[0])
