@@ -13,6 +13,7 @@
     │   ├── BundleCorrupt            missing, extra or changed files; a path outside
     │   ├── BundleVersion            written by an unknown format version
     │   └── BundleExists             the target is already there
+    ├── BankError                    a bank of taught patches on disk
     ├── BackendError                 an engine refused or failed
     │   ├── BackendUnavailable       what was asked for is not installed here
     │   ├── BackendGone              it failed too often, and is not tried again
@@ -81,6 +82,10 @@ class BundleVersion(BundleError):
 
 class BundleExists(BundleError):
     """The target of an export is already there and was not to be replaced."""
+
+
+class BankError(EdgeVLMError):
+    """A bank of taught patches is missing, damaged, or of another encoder."""
 
 
 class BackendError(EdgeVLMError):

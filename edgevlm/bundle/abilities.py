@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from edgevlm.bundle.manifest import Manifest
 from edgevlm.bundle.masks import GRAPH as MASKS
+from edgevlm.bundle.matching import GRAPH as MATCHING
 from edgevlm.errors import ContractError
 
 # Method of a loaded model -> what it needs, in words, and whether a bundle has it.
@@ -22,6 +23,7 @@ _NEEDS: dict[str, tuple[str, Callable[[Manifest], bool]]] = {
         lambda m: "text" in m.graphs and gives(m, "patch_embeds"),
     ),
     "masks": ("mask decoder", lambda m: MASKS in m.graphs),
+    "match": ("head that holds patches against a bank", lambda m: MATCHING in m.graphs),
 }
 
 

@@ -20,6 +20,8 @@ from edgevlm.bundle.entries import TensorEntry as TensorEntry
 from edgevlm.bundle.images import ImageSpec, Strict
 from edgevlm.bundle.masks import GRAPH as MASKS
 from edgevlm.bundle.masks import MaskSpec
+from edgevlm.bundle.matching import GRAPH as MATCHING
+from edgevlm.bundle.matching import MatchSpec
 from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.bundle.provenance import FileEntry, MemoryPlan, ParitySummary, SourceModel
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
@@ -161,6 +163,7 @@ class Manifest(Strict):
     kv: KVLayout | None = None
     text: TextSpec | None = None
     masks: MaskSpec | None = None
+    matching: MatchSpec | None = None
     confidence: ConfidenceSpec | None = Field(
         default=None, description="calibration of confidences; None: they are the model's own"
     )
@@ -181,7 +184,13 @@ class Manifest(Strict):
             raise ValueError("a decoder graph needs the sections decoder or seq2seq, prompt and kv")
         if ("encoder" in self.graphs) != (self.seq2seq is not None):
             raise ValueError("a graph called encoder and the section seq2seq go together")
-        for graph, section in (("vision", self.image), ("text", self.text), (MASKS, self.masks)):
+        sections = {
+            "vision": self.image,
+            "text": self.text,
+            MASKS: self.masks,
+            MATCHING: self.matching,
+        }
+        for graph, section in sections.items():
             if (graph in self.graphs) != (section is not None):
                 raise ValueError(f"a graph called {graph} and the section about it go together")
         named = {g.file for g in self.graphs.values()}

@@ -11,6 +11,7 @@ import typer
 
 import edgevlm
 from edgevlm.cli import (
+    anomaly,
     ask,
     bench,
     build,
@@ -24,6 +25,7 @@ from edgevlm.cli import (
     plan,
     replay,
     run,
+    teach,
     verify,
 )
 from edgevlm.errors import ConfigError, EdgeVLMError
@@ -43,6 +45,8 @@ app.command("build")(build.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("ask")(ask.command)
+app.command("teach")(teach.command)
+app.command("anomaly")(anomaly.command)
 app.command("run")(run.command)
 app.command("events")(events.command)
 app.command("changes")(changes.command)

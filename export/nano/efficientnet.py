@@ -143,7 +143,7 @@ def from_state_dict(state: Mapping[str, Array]) -> EfficientNetLite:
     )
 
 
-def lower(graph: GraphBuilder, net: EfficientNetLite, image: str, size: int) -> str:
+def lower(graph: GraphBuilder, net: EfficientNetLite, image: str, size: int) -> list[str]:
     """Write the trunk, from uint8 pixels to the feature map.
 
     Args:
@@ -153,8 +153,10 @@ def lower(graph: GraphBuilder, net: EfficientNetLite, image: str, size: int) -> 
         size: of the square input, a multiple of ``STRIDE``.
 
     Returns:
-        the feature map, float32 ``(1, HEAD_CHANNELS, size / STRIDE, size / STRIDE)``.
+        what every block gives, float32 ``(1, channels, height, width)``; the last is the feature
+        map, ``(1, HEAD_CHANNELS, size / STRIDE, size / STRIDE)``.
     """
+    found = []
     x = graph.node("Cast", [image], "pixels", to=1)
     mean = graph.constant("pixels.mean", np.float32(PIXEL_MEAN))
     scale = graph.constant("pixels.scale", np.float32(1 / PIXEL_SCALE))
@@ -185,4 +187,5 @@ def lower(graph: GraphBuilder, net: EfficientNetLite, image: str, size: int) -> 
                 x = graph.node("Clip", [x, low, high], place)
         if block.residual:
             x = graph.node("Add", [x, start], place)
-    return x
+        found.append(x)
+    return found

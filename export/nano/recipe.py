@@ -10,12 +10,14 @@ import numpy as np
 from edgevlm.bundle.confidence import ConfidenceSpec
 from edgevlm.bundle.images import Fit, ImageSpec
 from edgevlm.bundle.manifest import VisualTokens
+from edgevlm.bundle.matching import MatchSpec
 from edgevlm.bundle.prompt import LabelPrompt, PromptSpec
 from edgevlm.errors import ConfigError
 from edgevlm.export.compressors.grid import GridPool
 from edgevlm.export.gguf_file import GgufFile
+from edgevlm.export.heads.match import MatchHead
 from edgevlm.export.model_parts import ExportOptions, ModelParts
-from edgevlm.export.nano import connector, efficientnet, packages
+from edgevlm.export.nano import connector, efficientnet, packages, patches
 from edgevlm.export.nano.vision import NanoVision
 from edgevlm.export.reference.direct import DirectReference
 from edgevlm.export.tokenizer_gguf import build_tokenizer
@@ -25,6 +27,7 @@ from edgevlm.tensors import Float32
 
 IMAGE_SIZE = 224
 TOKENS = 16
+CAPACITY = 4096  # patches of a bank: five pictures whole, or the most different ones of many
 # Chosen on `python -m benchmarks.photographs --compare`: labels and tokens together name the
 # subject at least as often as labels alone, and tokens alone far less often.
 SYSTEM = "You describe pictures in a few words."
@@ -74,6 +77,7 @@ def gather(options: ExportOptions) -> ModelParts:
     )
     vision = NanoVision(
         net=efficientnet.from_state_dict(state),
+        stages=patches.stages(state),
         connector=connector.fit(state, named, length),
         pool=pool,
         image_size=size,
@@ -94,7 +98,8 @@ def gather(options: ExportOptions) -> ModelParts:
         ),
         precision="int4",
         weight_files=paths,
-        parts=(vision,),
+        parts=(vision, MatchHead(_matching(vision))),
+        sections={"matching": _matching(vision)},
         reference=DirectReference(
             spec=language.spec,
             weights=language,
@@ -123,9 +128,21 @@ def resized(parts: ModelParts, options: ExportOptions) -> ModelParts:
         ConfigError: as ``gather``.
     """
     size, pool = _size_and_pool(options)
-    (vision,) = parts.parts
+    vision, *_ = parts.parts
     assert isinstance(vision, NanoVision)
-    return replace(parts, parts=(replace(vision, pool=pool, image_size=size),), image=_image(size))
+    other = replace(vision, pool=pool, image_size=size)
+    return replace(
+        parts,
+        parts=(other, MatchHead(_matching(other))),
+        sections={"matching": _matching(other)},
+        image=_image(size),
+    )
+
+
+def _matching(vision: NanoVision) -> MatchSpec:
+    side = vision.image_size // patches.STRIDE
+    width = patches.width(vision.stages)
+    return MatchSpec(rows=side, columns=side, width=width, capacity=CAPACITY)
 
 
 def _image(size: int) -> ImageSpec:

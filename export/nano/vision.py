@@ -1,4 +1,4 @@
-"""nano's vision graph: uint8 pixels to features, class probabilities and visual tokens."""
+"""nano's vision graph: uint8 pixels to features, classes, patches and visual tokens."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from edgevlm.bundle.manifest import GraphEntry
 from edgevlm.export.compressors.grid import GridPool
 from edgevlm.export.graph import DataFile, GraphBuilder
 from edgevlm.export.model_parts import Lowered
-from edgevlm.export.nano import efficientnet
+from edgevlm.export.nano import efficientnet, patches
 from edgevlm.export.nano.connector import Connector
+from edgevlm.export.nano.patches import StagePatches
 from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 from edgevlm.export.reference.efficientnet import forward
@@ -26,12 +27,14 @@ class NanoVision:
 
     Args:
         net: the encoder.
+        stages: whose features are the patches.
         connector: features to tokens.
         pool: the compressor.
         image_size: height and width of the input, a multiple of 32.
     """
 
     net: efficientnet.EfficientNetLite
+    stages: tuple[StagePatches, StagePatches]
     connector: Connector
     pool: GridPool
     image_size: int
@@ -53,7 +56,8 @@ class NanoVision:
         with DataFile(folder / "vision.onnx.data") as data:
             g = GraphBuilder("vision", data)
             g.input("image", "uint8", (size, size, 3), "RGB pixels")
-            features = efficientnet.lower(g, self.net, "image", size)
+            blocks = efficientnet.lower(g, self.net, "image", size)
+            features = blocks[-1]
             g.node("Identity", [features], "features", outputs=["features"])
             axes = g.constant("pool.axes", np.array([2, 3], np.int64))
             pooled = g.node("ReduceMean", [features, axes], "classifier", keepdims=0)
@@ -66,10 +70,14 @@ class NanoVision:
             g.node("Softmax", [scores], "classifier", outputs=["class_probabilities"], axis=-1)
             tokens = self.connector.lower(g, features, self.pool, self.grid)
             g.node("Identity", [tokens], "visual_tokens", outputs=["visual_tokens"])
+            found = patches.lower(g, self.stages, blocks)
+            g.node("Identity", [found], "patches", outputs=["patches"])
             g.output("visual_tokens", "float32", (self.pool.tokens, hidden), "rows for the decoder")
             g.output("features", "float32", (1, channels, self.grid, self.grid), "feature map")
             g.output("class_logits", "float32", (1, classes), "ImageNet scores")
             g.output("class_probabilities", "float32", (1, classes), "softmax of the scores")
+            shape = ((size // patches.STRIDE) ** 2, patches.width(self.stages))
+            g.output("patches", "float32", shape, "small places, row by row, of length 1")
             g.save(folder / "vision.onnx")
         progress.step("vision encoder")
         entry = GraphEntry(
@@ -84,7 +92,8 @@ class NanoVision:
 
     def reference(self, image_rgb: NDArray[np.uint8]) -> dict[str, Array]:
         """The same outputs in plain numpy."""
-        features = forward(self.net, image_rgb)
+        blocks = forward(self.net, image_rgb)
+        features = blocks[-1]
         flat = features.reshape(len(features), -1)
         logits: Float32 = self.net.classifier @ flat.mean(1) + self.net.classifier_bias
         weights = np.exp(logits - logits.max())
@@ -92,5 +101,6 @@ class NanoVision:
             "features": features[None],
             "class_logits": logits[None],
             "class_probabilities": (weights / weights.sum())[None],
+            "patches": patches.apply(self.stages, blocks),
             "visual_tokens": self.connector.apply((flat @ self.pool.matrix(self.grid)).T),
         }

@@ -15,14 +15,15 @@ from edgevlm.export.nano.efficientnet import (
 from edgevlm.tensors import Float32
 
 
-def forward(net: EfficientNetLite, image_rgb: NDArray[np.uint8]) -> Float32:
-    """The feature map, float32 ``(channels, height / 32, width / 32)``.
+def forward(net: EfficientNetLite, image_rgb: NDArray[np.uint8]) -> list[Float32]:
+    """What every block gives, float32 ``(channels, height, width)``; the feature map is the last.
 
     Args:
         net: the network.
         image_rgb: uint8 ``(height, width, 3)``.
     """
     pixels = (image_rgb.astype(np.float32) - PIXEL_MEAN) / PIXEL_SCALE
+    found = []
     x: Float32 = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
     for block in net.blocks:
         start = x
@@ -30,7 +31,8 @@ def forward(net: EfficientNetLite, image_rgb: NDArray[np.uint8]) -> Float32:
             x = _convolve(x, conv)
         if block.residual:
             x = x + start
-    return x
+        found.append(x)
+    return found
 
 
 def _convolve(x: Float32, conv: Conv) -> Float32:

@@ -14,6 +14,7 @@ from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.masks import MaskDecoder, Masks
+from edgevlm.runtime.model.matching import Matcher
 from edgevlm.runtime.model.relevance import by_embedding
 from edgevlm.runtime.model.segmentation import Segmentation, segmented
 from edgevlm.runtime.model.text_encoder import TextEncoder, checked_texts
@@ -46,6 +47,7 @@ class Perception:
         self._vision = VisionEncoder(bundle, backend) if self._owns_vision else vision
         self._texts: TextEncoder | None = None
         self._masks: MaskDecoder | None = None
+        self._matcher: Matcher | None = None
         self._last: tuple[tuple[str, ...], Float32] | None = None
 
     def encode(self, image: Any, among: int = 1) -> Encoded:
@@ -162,6 +164,17 @@ class Perception:
             self._masks = MaskDecoder(self._bundle, self._backend)
         return self._masks
 
+    def matcher(self) -> Matcher:
+        """The head that holds patches against a bank.
+
+        Raises:
+            ContractError: there is none.
+        """
+        require(self._manifest, "match")
+        if self._matcher is None:
+            self._matcher = Matcher(self._bundle, self._backend)
+        return self._matcher
+
     def _label_embeds(self, texts: tuple[str, ...]) -> Float32:
         """Embeddings of the labels; the last ones are kept, as a stream asks for the same."""
         if self._last is None or self._last[0] != texts:
@@ -172,7 +185,7 @@ class Perception:
         """Release the graphs; may be called twice."""
         if self._owns_vision and self._vision is not None:
             self._vision.close()
-        for graph in (self._texts, self._masks):
+        for graph in (self._texts, self._masks, self._matcher):
             if graph is not None:
                 graph.close()
 
