@@ -77,7 +77,7 @@ def gather(options: ExportOptions) -> ModelParts:
     )
     vision = NanoVision(
         net=efficientnet.from_state_dict(state),
-        stages=patches.stages(state),
+        patches=patches.stage(state),
         connector=connector.fit(state, named, length),
         pool=pool,
         image_size=size,
@@ -141,8 +141,7 @@ def resized(parts: ModelParts, options: ExportOptions) -> ModelParts:
 
 def _matching(vision: NanoVision) -> MatchSpec:
     side = vision.image_size // patches.STRIDE
-    width = patches.width(vision.stages)
-    return MatchSpec(rows=side, columns=side, width=width, capacity=CAPACITY)
+    return MatchSpec(rows=side, columns=side, width=vision.patches.width, capacity=CAPACITY)
 
 
 def _image(size: int) -> ImageSpec:

@@ -12,9 +12,9 @@ from edgevlm.bundle.manifest import GraphEntry
 from edgevlm.export.compressors.grid import GridPool
 from edgevlm.export.graph import DataFile, GraphBuilder
 from edgevlm.export.model_parts import Lowered
-from edgevlm.export.nano import efficientnet, patches
+from edgevlm.export.nano import efficientnet
 from edgevlm.export.nano.connector import Connector
-from edgevlm.export.nano.patches import StagePatches
+from edgevlm.export.nano.patches import STRIDE, PatchStage
 from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
 from edgevlm.export.reference.efficientnet import forward
@@ -27,14 +27,14 @@ class NanoVision:
 
     Args:
         net: the encoder.
-        stages: whose features are the patches.
+        patches: what is said of small places.
         connector: features to tokens.
         pool: the compressor.
         image_size: height and width of the input, a multiple of 32.
     """
 
     net: efficientnet.EfficientNetLite
-    stages: tuple[StagePatches, StagePatches]
+    patches: PatchStage
     connector: Connector
     pool: GridPool
     image_size: int
@@ -70,13 +70,13 @@ class NanoVision:
             g.node("Softmax", [scores], "classifier", outputs=["class_probabilities"], axis=-1)
             tokens = self.connector.lower(g, features, self.pool, self.grid)
             g.node("Identity", [tokens], "visual_tokens", outputs=["visual_tokens"])
-            found = patches.lower(g, self.stages, blocks)
+            found = self.patches.lower(g, blocks)
             g.node("Identity", [found], "patches", outputs=["patches"])
             g.output("visual_tokens", "float32", (self.pool.tokens, hidden), "rows for the decoder")
             g.output("features", "float32", (1, channels, self.grid, self.grid), "feature map")
             g.output("class_logits", "float32", (1, classes), "ImageNet scores")
             g.output("class_probabilities", "float32", (1, classes), "softmax of the scores")
-            shape = ((size // patches.STRIDE) ** 2, patches.width(self.stages))
+            shape = ((size // STRIDE) ** 2, self.patches.width)
             g.output("patches", "float32", shape, "small places, row by row, of length 1")
             g.save(folder / "vision.onnx")
         progress.step("vision encoder")
@@ -101,6 +101,6 @@ class NanoVision:
             "features": features[None],
             "class_logits": logits[None],
             "class_probabilities": (weights / weights.sum())[None],
-            "patches": patches.apply(self.stages, blocks),
+            "patches": self.patches.apply(blocks),
             "visual_tokens": self.connector.apply((flat @ self.pool.matrix(self.grid)).T),
         }

@@ -83,7 +83,7 @@ class Matcher:
 
         Returns:
             float32 ``(n)``, cosines, below -1 where nothing was near enough, and int64 ``(n)``,
-            places in the bank.
+            places in the bank; there they are -1.
 
         Raises:
             ContractError: an empty bank, or one of another width.
@@ -96,7 +96,8 @@ class Matcher:
         for first in range(0, len(bank), size):
             some, where = self._match(patches, bank.chosen(slice(first, first + size)), radius)
             better = some > similarity
-            similarity[better], nearest[better] = some[better], first + where[better]
+            similarity[better] = some[better]
+            nearest[better] = np.where(where[better] < 0, -1, first + where[better])
         return similarity, nearest
 
     def _match(
@@ -111,6 +112,7 @@ class Matcher:
                 self._graph.run({"patches": patches.features[some], "places": places, **feeds})
             )
         similarity, nearest = (np.concatenate([p[k] for p in parts]) for k in _OUTPUTS)
+        nearest[similarity < -1] = -1
         return similarity, nearest
 
     def _feeds(self, bank: Patches) -> dict[str, Array]:

@@ -80,7 +80,7 @@ def read_bank(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
         BankError: no such file, or none that ``edgevlm teach`` wrote.
     """
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
         rule = json.loads(arrays.pop("rule").tobytes())
     except FileNotFoundError as exc:
