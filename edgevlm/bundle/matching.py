@@ -22,6 +22,7 @@ from pydantic import Field
 from edgevlm.bundle.images import Side, Strict
 
 GRAPH = "heads/match"
+PATCHES_AT_ONCE = 1024  # of a picture, in one call: bounds the table of cosines
 EMPTY = -4.0  # added to a cosine: no patch is less similar
 
 

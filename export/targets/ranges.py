@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from edgevlm.bundle import Manifest
 from edgevlm.bundle.entries import TensorEntry
 from edgevlm.bundle.images import Fit, ImageSpec, Lfm2Tiles, NativePatches, SmartResize
+from edgevlm.bundle.matching import GRAPH as MATCHING
+from edgevlm.bundle.matching import PATCHES_AT_ONCE
 from edgevlm.errors import ExportError
 
 Range = tuple[int, int, int]
@@ -40,6 +42,9 @@ def ranges_of(name: str, inputs: Sequence[TensorEntry], manifest: Manifest) -> d
         known["rows"] = (1, min(tokens + 32, most), most)
     if name == "vision" and manifest.image is not None:
         known |= _picture(manifest.image)
+    if name == MATCHING and manifest.matching is not None:
+        most = min(manifest.matching.rows * manifest.matching.columns, PATCHES_AT_ONCE)
+        known["patches"] = (1, most, most)
     free = {d for t in inputs for d in t.shape if isinstance(d, str)}
     if odd := sorted(free - known.keys()):
         raise ExportError(f"{name}: free dimensions of no known size: {', '.join(odd)}")

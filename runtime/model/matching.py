@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.abilities import require
-from edgevlm.bundle.matching import EMPTY, GRAPH, MatchSpec
+from edgevlm.bundle.matching import EMPTY, GRAPH, PATCHES_AT_ONCE, MatchSpec
 from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend, Graph
 from edgevlm.tensors import Array, Float32
-
-PATCHES_AT_ONCE = 1024  # bounds the table of cosines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

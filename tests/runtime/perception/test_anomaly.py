@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.drawn_part import SCREW, part
 from edgevlm.bundle import Bundle
 from edgevlm.cli.app import run_command
 from edgevlm.errors import BankError, ContractError, ImageError
@@ -18,7 +19,6 @@ from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.perception.anomaly import NormalBank, anomaly, teach_normal
 from edgevlm.runtime.perception.overlay import heat
 from edgevlm.runtime.perception.sentence import sentence
-from tests.runtime.perception.fixture import SCREW, part
 
 GOOD = [part(seed) for seed in range(4)]
 
