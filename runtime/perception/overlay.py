@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -41,6 +40,8 @@ def heat(picture: UInt8, found: Anomaly) -> UInt8:
 
 def stretched(values: NDArray[np.float32], found: Anomaly, picture: UInt8) -> NDArray[np.float32]:
     """A map over the encoder's input, at the picture's own resolution."""
+    import cv2
+
     height, width = picture.shape[:2]
     place, (tall, wide) = found.seen.placement, found.seen.cell
     across = np.array([

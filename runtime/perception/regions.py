@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from edgevlm.runtime.perception.seen import Seen
@@ -36,6 +35,8 @@ def regions(seen: Seen, values: Float32, over: float) -> tuple[Region, ...]:
         values: float32 ``seen.grid``; NaN beside the picture.
         over: cells with more belong to a region.
     """
+    import cv2
+
     mask = (np.nan_to_num(values, nan=-np.inf) > over).astype(np.uint8)
     count, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     left, top, width, height, area = (stats[1:, n] for n in range(5))

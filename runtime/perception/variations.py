@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +22,8 @@ def variations(image: Any) -> list[UInt8]:
     Raises:
         ImageError: a picture that cannot be taken.
     """
+    import cv2
+
     picture = load_image(image)
     height, width = picture.shape[:2]
     found = []
