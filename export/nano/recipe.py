@@ -99,7 +99,6 @@ def gather(options: ExportOptions) -> ModelParts:
         precision="int4",
         weight_files=paths,
         parts=(vision, MatchHead(_matching(vision))),
-        sections={"matching": _matching(vision)},
         reference=DirectReference(
             spec=language.spec,
             weights=language,
@@ -113,7 +112,7 @@ def gather(options: ExportOptions) -> ModelParts:
         ),
         extra_files={LABELS.file: json.dumps(names, ensure_ascii=False, indent=0) + "\n"},
         licenses=licenses,
-        sections={"confidence": CONFIDENCE},
+        sections={"confidence": CONFIDENCE, "matching": _matching(vision)},
     )
 
 
@@ -134,7 +133,7 @@ def resized(parts: ModelParts, options: ExportOptions) -> ModelParts:
     return replace(
         parts,
         parts=(other, MatchHead(_matching(other))),
-        sections={"matching": _matching(other)},
+        sections={**parts.sections, "matching": _matching(other)},
         image=_image(size),
     )
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgevlm.answer import Answer
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.abilities import require
-from edgevlm.bundle.matching import MatchSpec
 from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.asking import Asking, drafts_of
@@ -21,7 +16,7 @@ from edgevlm.runtime.model.decode import Budget, never
 from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.inference import Inference
 from edgevlm.runtime.model.masks import Masks
-from edgevlm.runtime.model.matching import Patches
+from edgevlm.runtime.model.matching import Matcher
 from edgevlm.runtime.model.messages import conversation
 from edgevlm.runtime.model.missed import Missed
 from edgevlm.runtime.model.one_caller import OneCaller
@@ -366,41 +361,14 @@ class Vlm:
                 image, points=points, labels=labels, boxes=boxes, several=several
             )
 
-    @property
-    def matching(self) -> MatchSpec:
-        """Patches of the encoder, and the banks that they can be held against.
+    def matcher(self) -> Matcher:
+        """The head that holds patches against banks; of the model, and closed with it.
 
         Raises:
-            ContractError: the bundle has no head for it.
-        """
-        require(self.bundle.manifest, "match")
-        assert self.bundle.manifest.matching is not None
-        return self.bundle.manifest.matching
-
-    def patches(self, image: Any) -> Patches:
-        """Patches of a picture, those of the border around it among them.
-
-        Args:
-            image: a picture, as in ``ask``, or what ``encode`` gave for it.
-
-        Raises:
-            ContractError: the bundle has no head for them.
-            ImageError: a picture that cannot be taken.
+            ContractError: the bundle has none.
         """
         with self._caller.alone():
-            matcher = self._perception.matcher()
-            return matcher.patches(self._perception.encode(image).outputs)
-
-    def match(
-        self, patches: Patches, bank: Patches, radius: float = math.inf
-    ) -> tuple[Float32, NDArray[np.int64]]:
-        """The most similar patch of a bank; arguments as in ``Matcher.match``.
-
-        Raises:
-            ContractError: the bundle has no head for it, or a bank that does not fit.
-        """
-        with self._caller.alone():
-            return self._perception.matcher().match(patches, bank, radius)
+            return self._perception.matcher()
 
     def close(self) -> None:
         """Release graphs and cache; may be called twice."""

@@ -171,7 +171,7 @@ def teach_normal(
         false_alarms=false_alarms,
         threshold=limit(scores, false_alarms),
     )
-    return NormalBank(rule=rule, patches=thin(together, model.matching.capacity))
+    return NormalBank(rule=rule, patches=thin(together, model.matcher().spec.capacity))
 
 
 def anomaly(model: Vlm, image: Any, bank: NormalBank) -> Anomaly:
@@ -207,7 +207,7 @@ def anomaly(model: Vlm, image: Any, bank: NormalBank) -> Anomaly:
 
 
 def _distances(model: Vlm, seen: Seen, bank: Patches, radius: float) -> NDArray[np.float32]:
-    similarity, _ = model.match(seen.patches, bank, radius)
+    similarity, _ = model.matcher().match(seen.patches, bank, radius)
     found: NDArray[np.float32] = np.maximum(1 - similarity, 0).astype(np.float32)
     return found
 

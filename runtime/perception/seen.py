@@ -65,14 +65,14 @@ def see(model: Vlm, image: Any) -> Seen:
         ContractError: the bundle has no such head, or cuts pictures into tiles.
         ImageError: a picture that cannot be taken.
     """
-    spec, image_spec = model.matching, model.bundle.manifest.image
+    matcher, image_spec = model.matcher(), model.bundle.manifest.image
     if image_spec is None or not isinstance(image_spec.policy, Fit):
         raise ContractError(f"{model.bundle.manifest.name} cuts pictures into tiles: no one grid")
     policy = image_spec.policy
     encoded = model.encode(image)
     place = placed(policy, encoded.source)
-    cell = policy.height / spec.rows, policy.width / spec.columns
-    patches = model.patches(encoded)
+    cell = policy.height / matcher.spec.rows, policy.width / matcher.spec.columns
+    patches = matcher.patches(encoded.outputs)
     centres = (patches.places + 0.5) * cell
     scale, corner = (place.scale_y, place.scale_x), (place.top, place.left)
     inside = np.ones(len(patches), bool)
@@ -81,7 +81,7 @@ def see(model: Vlm, image: Any) -> Seen:
         inside &= (at >= 0) & (at < encoded.source[axis])
     return Seen(
         patches=patches.chosen(inside),
-        grid=(spec.rows, spec.columns),
+        grid=(matcher.spec.rows, matcher.spec.columns),
         cell=cell,
         placement=place,
         source=encoded.source,

@@ -73,7 +73,7 @@ CLIP = Path(__file__).parents[2] / "configs" / "assets" / "sample.mp4"
 STREAM = ["run", "--bundle", "b", "--ask", "q", "--source"]
 VERBS = [
     "export", "build", "inspect", "verify", "ask", "run", "events", "changes", "replay", "bench",
-    "plan", "list", "pack", "doctor",
+    "plan", "list", "pack", "doctor", "teach", "anomaly",
 ]  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_inspect_as_json_is_the_manifest_with_id_and_parity(nano: Bundle, edgevl
     (line,) = done.stdout.splitlines()
     shown = json.loads(line)
     assert shown["bundle_id"] == nano.id
-    assert set(shown["graphs"]) == {"vision", "decoder"}
+    assert set(shown["graphs"]) == {"vision", "decoder", "heads/match"}
     assert shown["visual_tokens"]["count"] == 16
     assert shown["parity"] == json.loads(nano.read_text("parity.json"))
 

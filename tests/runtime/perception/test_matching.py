@@ -33,9 +33,9 @@ def drawn(count: int, width: int, seed: int = 0, side: int = 28) -> Patches:
 @pytest.mark.parametrize("radius", [0.0, 3.0, np.inf])
 @pytest.mark.parametrize("count", [1, 300, 9000])
 def test_similarity_and_nearest_are_those_of_a_plain_search(model: Vlm, count: int, radius: float):
-    width = model.matching.width
+    width = model.matcher().spec.width
     query, bank = drawn(1500, width, 1), drawn(count, width, 2)
-    similarity, nearest = model.match(query, bank, radius)
+    similarity, nearest = model.matcher().match(query, bank, radius)
     cosines = query.features @ bank.features.T
     apart = np.abs(query.places[:, None] - bank.places[None]).max(-1)
     cosines[apart > radius] = -np.inf
@@ -49,25 +49,25 @@ def test_similarity_and_nearest_are_those_of_a_plain_search(model: Vlm, count: i
 
 def test_patches_of_a_picture_are_of_length_one_and_most_like_themselves(model: Vlm):
     picture = np.random.default_rng(5).integers(0, 256, (120, 200, 3), np.uint8)
-    patches = model.patches(picture)
+    patches = model.matcher().patches(model.encode(picture).outputs)
     assert np.linalg.norm(patches.features, axis=1) == pytest.approx(1, abs=1e-5)
-    similarity, nearest = model.match(patches, patches, 0.0)
+    similarity, nearest = model.matcher().match(patches, patches, 0.0)
     assert similarity == pytest.approx(1, abs=1e-5)
     assert (nearest == np.arange(len(patches))).all()
 
 
 def test_a_bank_of_another_width_or_none_is_refused(model: Vlm):
-    query = drawn(3, model.matching.width)
+    query = drawn(3, model.matcher().spec.width)
     with pytest.raises(ContractError, match="a bank of 5 patches of 7 features"):
-        model.match(query, drawn(5, 7))
+        model.matcher().match(query, drawn(5, 7))
     with pytest.raises(ContractError, match="a bank of 0 patches"):
-        model.match(query, query.chosen(slice(0, 0)))
+        model.matcher().match(query, query.chosen(slice(0, 0)))
 
 
 def test_a_bundle_without_the_head_says_what_it_can_do(tiny: Bundle):
     said = "'match' needs; this bundle can: ask"
     with load(tiny.root, threads=1, spin=False) as text, pytest.raises(ContractError, match=said):
-        _ = text.matching
+        text.matcher()
 
 
 def test_what_is_left_out_is_nearer_to_the_kept_than_they_are_to_each_other():
