@@ -90,6 +90,7 @@ def main() -> None:
     child = memory_mb(there.process.pid or 0)
     here = load(given.bundle, threads=THREADS, spin=False)
     costs = {"in this process": Cost(), "in its own": Cost()}
+    models: tuple[Model, Model] = (here, there)
     asked = [0]
 
     def polled() -> bool:
@@ -99,7 +100,7 @@ def main() -> None:
     for number in range(-1, given.frames):  # the first is to warm up
         picture = pictures[number % len(pictures)]
         said = []
-        for model, cost in zip((here, there), costs.values(), strict=True):
+        for model, cost in zip(models, costs.values(), strict=True):
             wall, cpu = time.perf_counter(), cpu_s(os.getpid(), there.process.pid)
             answer = ask(model, picture, given.max_tokens, polled)
             wall, cpu = time.perf_counter() - wall, cpu_s(os.getpid(), there.process.pid) - cpu
