@@ -115,6 +115,8 @@ def _unpack_nibbles(packed: UInt8) -> UInt8:
 
 def stack_rows(parts: list[QuantBlocks]) -> QuantBlocks:
     """Several matrices over the same input as one; all must share bits, width and kind."""
+    if len(parts) == 1:
+        return parts[0]  # a head may take as much room as all layers
     zeros = [p.zeros for p in parts]
     mixed = {(p.in_features, *p.kind) for p in parts}
     if len(mixed) != 1:
@@ -135,6 +137,12 @@ def _blocks_of(matrix: Float32, block_size: int) -> Float32:
             "keep this weight in fp32"
         )
     return matrix.reshape(rows, width // block_size, block_size)
+
+
+def _room(matrix: Float32, block_size: int) -> tuple[UInt8, Float32]:
+    """For the values and scales of a matrix, taken once: it may be a head."""
+    count = len(matrix), matrix.shape[1] // block_size
+    return np.empty((*count, block_size), np.uint8), np.empty(count, np.float32)
 
 
 def _best(
@@ -194,19 +202,13 @@ def quantize_asymmetric(
             found += [(scale, np.clip(z, 0, top).astype(np.float32)) for z in zeros]
         return found
 
-    values, scales, zeros = [], [], []
+    values, scales = _room(matrix, block_size)
+    zeros = np.empty(scales.shape, np.uint8)
     for start in range(0, len(matrix), _ROWS_AT_ONCE):
-        blocks = _blocks_of(matrix[start : start + _ROWS_AT_ONCE], block_size)
-        q, scale, zero = _best(blocks, choices(blocks), top, importance)
-        values.append(q)
-        scales.append(scale)
-        zeros.append(zero.astype(np.uint8))
-    return QuantBlocks(
-        bits=bits,
-        values=np.concatenate(values),
-        scales=np.concatenate(scales),
-        zeros=np.concatenate(zeros),
-    )
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        blocks = _blocks_of(matrix[rows], block_size)
+        values[rows], scales[rows], zeros[rows] = _best(blocks, choices(blocks), top, importance)
+    return QuantBlocks(bits=bits, values=values, scales=scales, zeros=zeros)
 
 
 def quantize_symmetric(
@@ -231,12 +233,9 @@ def quantize_symmetric(
         zero = np.full(peak.shape, half, np.float32)
         return [(peak * np.float32(s / top), zero) for top in (half, half - 1) for s in steps]
 
-    values, scales = [], []
+    values, scales = _room(matrix, block_size)
     for start in range(0, len(matrix), _ROWS_AT_ONCE):
-        blocks = _blocks_of(matrix[start : start + _ROWS_AT_ONCE], block_size)
-        q, scale, _ = _best(blocks, choices(blocks), 2 * half - 1, importance)
-        values.append(q)
-        scales.append(scale)
-    return QuantBlocks(
-        bits=bits, values=np.concatenate(values), scales=np.concatenate(scales), zeros=None
-    )
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        blocks = _blocks_of(matrix[rows], block_size)
+        values[rows], scales[rows], _ = _best(blocks, choices(blocks), 2 * half - 1, importance)
+    return QuantBlocks(bits=bits, values=values, scales=scales, zeros=None)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.export.calibrate.effort import strips
 from edgevlm.export.calibrate.gptq import Importance, importance, join_columns, quantize
+from edgevlm.export.calibrate.spill import Spill, SpilledBlocks
 from edgevlm.export.decoder.weights import WeightSource
 from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.quantize import BLOCK, QuantBlocks
@@ -29,7 +28,7 @@ class CalibratedSource:
         packed: quantised matrices by canonical name, ``.weight`` included.
     """
 
-    def __init__(self, source: WeightSource, packed: dict[str, PackedBlocks]) -> None:
+    def __init__(self, source: WeightSource, packed: dict[str, SpilledBlocks]) -> None:
         self._source = source
         self._packed = packed
 
@@ -51,42 +50,16 @@ class CalibratedSource:
         return self._source.blocks(name) if packed is None else packed.unpacked()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PackedBlocks:
-    """A matrix in 4 bits, as small as it can be kept.
-
-    Args:
-        values: uint8 ``(out, blocks, block_size / 2)``, low nibble first.
-        scales: float32 ``(out, blocks)``.
-        zeros: uint8 ``(out, blocks)``, or None.
-    """
-
-    values: NDArray[np.uint8]
-    scales: Float32
-    zeros: NDArray[np.uint8] | None
-
-    @classmethod
-    def of(cls, blocks: QuantBlocks) -> PackedBlocks:
-        """Pack."""
-        return cls(blocks.packed_values(), blocks.scales, blocks.zeros)
-
-    def unpacked(self) -> QuantBlocks:
-        """The blocks as they were."""
-        pairs = np.stack([self.values & 15, self.values >> 4], axis=-1)
-        values = pairs.reshape(*self.values.shape[:2], -1)
-        return QuantBlocks(
-            bits=4, values=values, scales=self.scales, zeros=self.zeros, rounded=True
-        )
-
-
 def calibrate(
     spec: DecoderSpec,
     source: WeightSource,
     plan: PrecisionPlan,
     token_ids: Sequence[int],
     pictures: Sequence[Float32] = (),
+    *,
+    spill: Spill,
     layer_done: Callable[[str], None] = lambda _what: None,
-) -> dict[str, PackedBlocks]:
+) -> dict[str, SpilledBlocks]:
     """Quantise every matrix that ``plan`` gives four bits and that is not in blocks already.
 
     Args:
@@ -97,6 +70,7 @@ def calibrate(
         pictures: rows ``(tokens, hidden_size)`` that pictures become; each is a context of its
             own, between some of the text. Their rotary positions count on as a text's do, and
             what some families add to the first layers is left out.
+        spill: takes the matrices, which together are as large as the graph.
         layer_done: told after every layer.
 
     Returns:
@@ -109,12 +83,12 @@ def calibrate(
         text = streams[n % len(chunks)]
         streams.append(np.concatenate([text[:BESIDE], rows, text[BESIDE : 2 * BESIDE]]))
     decoder.forget("embed_tokens.")
-    packed: dict[str, PackedBlocks] = {}
+    packed: dict[str, SpilledBlocks] = {}
     for layer in range(spec.num_layers):
         for n, rows in enumerate(streams):
             decoder.reset()
             streams[n] = decoder.layer(layer, rows)
-        packed |= {name: PackedBlocks.of(b) for name, b in decoder.quantized().items()}
+        packed |= {name: spill.keep(b) for name, b in decoder.quantized().items()}
         layer_done(f"calibrating layer {layer + 1}/{spec.num_layers}")
     return packed
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgevlm.bundle.decoder import DecoderSpec
-from edgevlm.export.calibrate.decoder import CalibratedSource, PackedBlocks, calibrate
+from edgevlm.export.calibrate.decoder import CalibratedSource, calibrate
 from edgevlm.export.calibrate.pictures import PictureRows
+from edgevlm.export.calibrate.spill import Spill, SpilledBlocks
 from edgevlm.export.decoder import ort_gqa
 from edgevlm.export.decoder.branches import FILE, branched, has_branches
 from edgevlm.export.decoder.embedding import embedding_table
@@ -36,7 +37,7 @@ class DecoderPart:
     capacity: int
     calibration: tuple[int, ...] = ()
     pictures: PictureRows | None = None
-    _rounded: dict[str, PackedBlocks] = field(default_factory=dict)
+    _rounded: dict[str, SpilledBlocks] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -75,7 +76,15 @@ class DecoderPart:
     def _calibrate(self, folder: Path, plan: PrecisionPlan, progress: Progress) -> None:
         rows = [] if self.pictures is None else self.pictures.of(folder)
         self._rounded.update(
-            calibrate(self.spec, self.weights, plan, self.calibration, rows, progress.step)
+            calibrate(
+                self.spec,
+                self.weights,
+                plan,
+                self.calibration,
+                rows,
+                spill=Spill(folder),
+                layer_done=progress.step,
+            )
         )
 
     def _note(self) -> str:

@@ -11,9 +11,10 @@ from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.errors import ConfigError
 from edgevlm.export import recipe
 from edgevlm.export.calibrate import effort
-from edgevlm.export.calibrate.decoder import PackedBlocks, calibrate
+from edgevlm.export.calibrate.decoder import calibrate
 from edgevlm.export.calibrate.effort import MOST_TOKENS, strips, tokens_within
 from edgevlm.export.calibrate.gptq import importance, quantize
+from edgevlm.export.calibrate.spill import Spill
 from edgevlm.export.model_parts import ExportOptions, ModelParts
 from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.quantize import QuantBlocks, quantize_asymmetric, quantize_symmetric
@@ -115,7 +116,7 @@ def test_wide_inputs_are_calibrated_strip_by_strip(
     monkeypatch.setattr(effort, "STRIP", 256)
     assert strips(384) == [(0, 256), (256, 384)]
     plan = PrecisionPlan(default="int4", group=group)
-    found = calibrate(parts.spec, parts.weights, plan, range(2, 258))
+    found = calibrate(parts.spec, parts.weights, plan, range(2, 258), spill=Spill(tmp_path))
     name = "layers.0.mlp.down_proj.weight"
     blocks, matrix = found[name].unpacked(), parts.weights.get(name)
     assert blocks.block_size == group
@@ -132,17 +133,21 @@ def test_rows_of_pictures_count_too(tmp_path: Path):
     rows = np.random.default_rng(0).normal(0, 3, (200, 128)).astype(np.float32)
     plan = PrecisionPlan(default="int4")
     without, with_rows = (
-        calibrate(parts.spec, parts.weights, plan, range(2, 258), pictures)
+        calibrate(parts.spec, parts.weights, plan, range(2, 258), pictures, spill=Spill(tmp_path))
         for pictures in ([], [rows])
     )
     name = "layers.0.mlp.up_proj.weight"
-    assert (without[name].values != with_rows[name].values).any()
+    assert (without[name].unpacked().values != with_rows[name].unpacked().values).any()
 
 
-def test_blocks_are_kept_packed_without_loss():
+def test_blocks_are_kept_on_disk_without_loss_and_without_a_name(tmp_path: Path):
     matrix, _ = layer()
-    for blocks in (quantize_asymmetric(matrix, 4), quantize_symmetric(matrix, 4)):
-        back = PackedBlocks.of(blocks).unpacked()
+    spill = Spill(tmp_path)
+    made = [quantize_asymmetric(matrix, 4), quantize_symmetric(matrix, 4)]
+    kept = [spill.keep(blocks) for blocks in made]
+    assert list(tmp_path.iterdir()) == []
+    for blocks, there in zip(made, kept, strict=True):
+        back = there.unpacked()
         assert np.array_equal(back.values, blocks.values)
         assert np.array_equal(back.dequantize(), blocks.dequantize())
 
