@@ -16,6 +16,7 @@ from edgevlm.cli import (
     bench,
     build,
     changes,
+    classify,
     doctor,
     events,
     export,
@@ -25,6 +26,7 @@ from edgevlm.cli import (
     plan,
     replay,
     run,
+    segment,
     teach,
     verify,
 )
@@ -45,6 +47,8 @@ app.command("build")(build.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("ask")(ask.command)
+app.command("classify")(classify.command)
+app.command("segment")(segment.command)
 app.command("teach")(teach.command)
 app.command("anomaly")(anomaly.command)
 app.command("run")(run.command)

@@ -17,7 +17,7 @@ from edgevlm.runtime.model.masks import MaskDecoder, Masks
 from edgevlm.runtime.model.matching import Matcher
 from edgevlm.runtime.model.relevance import by_embedding
 from edgevlm.runtime.model.segmentation import Segmentation, segmented
-from edgevlm.runtime.model.text_encoder import TextEncoder, checked_texts
+from edgevlm.runtime.model.text_encoder import TextEncoder, checked_labels
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
 from edgevlm.tensors import Array, Float32
 
@@ -140,7 +140,7 @@ class Perception:
         pattern = spec.template if template is None else template
         if SLOT not in pattern:
             raise ContractError(f"the template {pattern!r} has no place {SLOT} for the label")
-        texts = tuple(pattern.replace(SLOT, label) for label in checked_texts(labels))
+        texts = tuple(pattern.replace(SLOT, label) for label in checked_labels(labels))
         return spec, self._label_embeds(texts)
 
     def masks(self, image: Any, **prompts: Any) -> Masks:

@@ -13,6 +13,7 @@ from edgevlm.runtime.model.tokenizer import read_tokenizer
 from edgevlm.tensors import Array, Float32
 
 TEXTS_AT_ONCE = 32  # bounds the activations of a long list of labels
+LABELS_AT_MOST = 2000  # chosen among at once
 
 
 class TextEncoder:
@@ -103,3 +104,24 @@ def checked_texts(texts: Sequence[str]) -> Sequence[str]:
     if not texts:
         raise ContractError("texts must be a list of str, got an empty one")
     return texts
+
+
+def checked_labels(labels: Sequence[str]) -> Sequence[str]:
+    """Labels to choose among.
+
+    Raises:
+        ContractError: no list of texts, an empty list, more than ``LABELS_AT_MOST``, or a label
+            that is empty or there twice.
+    """
+    checked_texts(labels)
+    if len(labels) > LABELS_AT_MOST:
+        raise ContractError(
+            f"{len(labels)} labels; at most {LABELS_AT_MOST} are chosen among at once: sort them "
+            "into kinds first"
+        )
+    if any(not label.strip() for label in labels):
+        raise ContractError(f"label {[bool(n.strip()) for n in labels].index(False) + 1} is empty")
+    if len(set(labels)) < len(labels):
+        twice = next(n for k, n in enumerate(labels) if n in labels[:k])
+        raise ContractError(f"the label {twice!r:.80} is there twice")
+    return labels

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import edgevlm
+from edgevlm.cli.app import run_command
 from edgevlm.errors import CheckpointError
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.pipeline import Exported, export
@@ -113,3 +115,21 @@ def test_a_configuration_without_a_section_is_refused(tmp_path: Path):
         path.write_text(json.dumps({**settings, key: change}))
         with pytest.raises(CheckpointError, match=says):
             export(str(tmp_path / "checkpoint"), tmp_path / "bundle", ExportOptions())
+
+
+def test_the_command_draws_labels_over_the_picture(
+    shown: Shown, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path, target = picture(tmp_path, "wide"), tmp_path / "labels.png"
+    names = ["sky", "grass", "a boat"]
+    words = ["segment", str(shown.exported.target), path, "-o", str(target), "--json"]
+    given = [word for name in names for word in ("--label", name)]
+    assert run_command([*words, *given]) == 0
+    said = {one["label"]: one["share"] for one in json.loads(capsys.readouterr().out)["labels"]}
+    assert sum(said.values()) == pytest.approx(1, abs=1e-3)
+    with edgevlm.load(shown.exported.target, threads=2, spin=False) as model:
+        found = model.segment(path, names)
+    assert said == {name: round(share, 4) for name, share in found.shares().items()}
+    with Image.open(path) as before, Image.open(target) as after:
+        assert before.size == after.size
+        assert np.abs(np.asarray(after, int) - np.asarray(before.convert("RGB"))).mean() > 5

@@ -94,8 +94,11 @@ def test_questions_are_refused_and_what_it_can_do_is_said(
         (["boat", 3], {}, ContractError, "got one with int"),
         (LABELS, {"template": "a photo"}, ContractError, "has no place {} for the label"),
         (["very " * 40], {}, ContextOverflow, "and the text encoder takes 24: shorten it"),
+        (["a boat", " "], {}, ContractError, "label 2 is empty"),
+        (["a boat", "grass", "a boat"], {}, ContractError, "the label 'a boat' is there twice"),
+        ([str(n) for n in range(10_000)], {}, ContractError, "10000 labels; at most 2000"),
     ],
-    ids=["a word", "none", "a number", "no slot", "too long"],
+    ids=["a word", "none", "a number", "no slot", "too long", "empty", "twice", "too many"],
 )
 def test_labels_that_do_not_fit_are_refused(
     model: edgevlm.Vlm, picture: str, labels: Any, more: dict[str, str], error: type, message: str
@@ -180,3 +183,37 @@ def test_frames_are_scored_for_a_question_by_cosine(model: edgevlm.Vlm, picture:
     wanted = [float(frame.outputs["embedding"][0] @ text) for frame in frames]
     assert model.relevance(frames, "is there a boat?") == pytest.approx(wanted, abs=1e-6)
     assert wanted[0] != wanted[1]
+
+
+def test_the_command_names_labels_as_the_method_does(
+    root: Path, model: edgevlm.Vlm, picture: str, capsys: pytest.CaptureFixture[str]
+):
+    words = ["classify", str(root / "bundle"), picture]
+    given = [word for label in LABELS for word in ("--label", label)]
+    assert run_command([*words, *given, "--top", "2", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    wanted = model.classify(picture, LABELS)[:2]
+    assert [(one["label"], one["probability"]) for one in said["labels"]] == [
+        (name, round(chance, 4)) for name, chance in wanted
+    ]
+    file = root / "labels.txt"
+    file.write_text("\n".join(["", *LABELS]) + "\n")
+    assert run_command([*words, "--labels", str(file)]) == 0
+    assert wanted[0][0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([], 2, "labels come from --label"),
+        (["--label", "a", "--labels", "there.txt"], 2, "labels come from --label"),
+        (["--labels", "nowhere.txt"], 2, "nowhere.txt cannot be read as text"),
+        (["--label", "a", "--label", "a"], 1, "the label 'a' is there twice"),
+    ],
+)
+def test_the_command_refuses_labels_that_are_not_there(
+    root: Path, picture: str, capsys: pytest.CaptureFixture[str],
+    words: list[str], code: int, said: str,
+):  # fmt: skip
+    assert run_command(["classify", str(root / "bundle"), picture, *words]) == code
+    assert said in capsys.readouterr().err
