@@ -43,7 +43,7 @@ def parts() -> ModelParts:
 
 @pytest.fixture(scope="module")
 def vision(parts: ModelParts) -> NanoVision:
-    (found,) = parts.parts
+    found, *_ = parts.parts
     assert isinstance(found, NanoVision)
     return found
 
@@ -182,7 +182,7 @@ def test_the_recipe_takes_a_count_of_tokens_and_an_image_size() -> None:
     parts = recipe.gather(ExportOptions(tokens=49, image_size=256))
     assert parts.visual_tokens is not None
     assert parts.visual_tokens.count == 49
-    (found,) = parts.parts
+    found, *_ = parts.parts
     assert isinstance(found, NanoVision)
     assert (found.pool, found.image_size) == (GridPool(49), 256)
     assert parts.image is not None

@@ -46,7 +46,7 @@ def test_nano_keeps_its_gates_and_reports_every_stage(nano: Bundle):
     assert found.backend == "ort-cpu"
     assert {s.stage for s in found.stages} == {
         "vision.visual_tokens", "vision.features", "vision.class_logits",
-        "vision.class_probabilities",
+        "vision.class_probabilities", "vision.patches",
     }  # fmt: skip
     assert found.greedy is not None
     assert found.greedy.steps == 32
@@ -86,7 +86,9 @@ def test_a_vision_output_that_differs_misses_its_gate_by_name(nano: Bundle, tmp_
     (tmp_path / "probe").mkdir()
     for path in nano.root.rglob("*"):
         if path.is_file() and path.parent.name != "LICENSES":
-            (tmp_path / path.relative_to(nano.root)).symlink_to(path)
+            link = tmp_path / path.relative_to(nano.root)
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(path)
     target = tmp_path / "probe" / "vision.features.npy"
     features = np.load(target)
     target.unlink()

@@ -44,7 +44,10 @@ def test_reuse_events_come_at_most_once_per_interval_and_the_others_are_counted(
 def test_a_slow_drift_is_answered_anew_although_every_step_is_small(play):
     events, _ = play(list(range(50, 90, 2)), policy={"reuse_every_s": 0})
     answered = [e.frame for e in answers(events) if not e.reused]
-    assert answered == [0, 8, 16]  # more than 14 levels from the anchor: every eighth step of 2
+    steps = [b - a for a, b in itertools.pairwise([*answered, 20])]
+    assert len(answered) >= 3
+    assert min(steps[:-1]) > 1  # a step alone is none
+    assert max(steps) <= 8  # nothing that is more than 14 levels from its answer keeps it
 
 
 def test_without_the_gate_every_frame_is_answered(play):
