@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
+
+from edgevlm.cli.labels import Label, LabelsFile, Template, labels
 
 
 def command(
@@ -13,18 +15,9 @@ def command(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...", help="pictures, or folders of them")
     ],
-    label: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--label", help="one label; again for each"),
-    ] = None,
-    labels_file: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--labels", metavar="FILE", help="labels, one a line"),
-    ] = None,
-    template: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="holds {}, where a label is put; the bundle's own unless given"),
-    ] = None,
+    label: Label = None,
+    labels_file: LabelsFile = None,
+    template: Template = None,
     top: Annotated[int, typer.Option(min=1, help="labels shown")] = 3,
     backend: Annotated[str, typer.Option(help="see: edgevlm list backends")] = "ort-cpu",
     threads: Annotated[int, typer.Option(min=0, help="0: physical cores")] = 0,
@@ -32,7 +25,6 @@ def command(
 ) -> None:
     """Say which of your labels each picture shows, with probabilities."""
     from edgevlm.cli.console import table, to_stdout, write_json
-    from edgevlm.cli.labels import labels
     from edgevlm.cli.pictures import pictures
     from edgevlm.runtime.model.load import load
 

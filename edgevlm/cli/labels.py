@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
 
 from edgevlm.errors import ConfigError
+
+Label = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer on 3.10
+    typer.Option("--label", help="one label; again for each"),
+]
+LabelsFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--labels", metavar="FILE", help="labels, one a line"),
+]
+Template = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="holds {}, where a label is put; the bundle's own unless given"),
+]
 
 
 def labels(given: Sequence[str], file: Path | None) -> list[str]:

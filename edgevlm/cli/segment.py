@@ -7,22 +7,15 @@ from typing import Annotated, Optional
 
 import typer
 
+from edgevlm.cli.labels import Label, LabelsFile, Template, labels
+
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="bundle folder or .evlm file")],
     image: Annotated[Path, typer.Argument(help="a picture")],
-    label: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--label", help="one label; again for each"),
-    ] = None,
-    labels_file: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--labels", metavar="FILE", help="labels, one a line"),
-    ] = None,
-    template: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="holds {}, where a label is put; the bundle's own unless given"),
-    ] = None,
+    label: Label = None,
+    labels_file: LabelsFile = None,
+    template: Template = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("-o", "--output", metavar="FILE", help="the picture, labels in colours"),
@@ -33,7 +26,6 @@ def command(
 ) -> None:
     """Say how much of a picture each of your labels covers, and draw it."""
     from edgevlm.cli.console import table, to_stdout, write_json
-    from edgevlm.cli.labels import labels
     from edgevlm.runtime.model.image import load_image
     from edgevlm.runtime.model.load import load
     from edgevlm.runtime.perception import overlay
