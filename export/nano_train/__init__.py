@@ -1,0 +1,1 @@
+"""Trains what nano adds to its encoder and its language model; needs torch."""
