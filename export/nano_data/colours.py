@@ -8,6 +8,9 @@ from PIL import Image
 from edgevlm.frame import UInt8
 from edgevlm.tensors import Array
 
+COLOURS = (
+    "black", "white", "grey", "brown", "red", "orange", "yellow", "green", "blue", "purple", "pink",
+)  # fmt: skip
 _SURE = 0.55  # share of a thing's pixels that must agree
 # Upper ends of hue ranges in degrees; red comes round again.
 _HUES = (
