@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,30 @@ from PIL import Image, ImageFilter
 
 from edgevlm.errors import ContractError
 from edgevlm.export.nano_data.colours import colour_name, turn_hue
-from edgevlm.export.nano_data.stamps import Stamp
 from edgevlm.frame import UInt8
 
 FEATHER_PX = 0.8  # a cut-out's hard edge would give it away
 Box = tuple[int, int, int, int]
+
+
+class CutOut(Protocol):
+    """A thing on a transparent ground; equal ones have equal pixels."""
+
+    @property
+    def name(self) -> str:
+        """Of the thing, without article, in lower case."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What kind of thing it is: ``animals``, ``food``, ``vehicles`` ..."""
+        ...
+
+    def rgba(self) -> UInt8:
+        """Its pixels, uint8 ``(height, width, 4)``, not to be written to."""
+        ...
+
+    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +53,7 @@ class Placement:
         opacity: from 0, not there, to 1.
     """
 
-    stamp: Stamp
+    stamp: CutOut
     centre_xy: tuple[float, float]
     side: int
     degrees: float = 0.0
@@ -159,7 +179,7 @@ def _sprite(placement: Placement) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=256)
 def _drawn(
-    stamp: Stamp, side: int, degrees: float, mirrored: bool, hue: float
+    stamp: CutOut, side: int, degrees: float, mirrored: bool, hue: float
 ) -> NDArray[np.float32]:
     """A stamp as it is blended: float32 ``(height, width, 4)``, colours 0-255, alpha 0-1."""
     pixels = stamp.rgba()
