@@ -1,4 +1,4 @@
-"""``edgevlm bench``: measure a bundle on this machine, alone or against peers."""
+"""``edgevlm bench``: measure a bundle: its speed, alone or against peers, or its answers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+
+from edgevlm.errors import ConfigError
 
 
 def command(
@@ -19,12 +21,26 @@ def command(
     trust_engines: Annotated[
         bool, typer.Option("--trust-engines", help="load engines that this device did not make")
     ] = False,
+    questions: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--eval", metavar="FILE", help="questions with answers, one JSON a line"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> None:
-    """Print load, latency, speed and memory of BUNDLE; with --against, ratios to peers."""
+    """Print load, latency, speed and memory of BUNDLE; with --against, ratios to peers.
+
+    With --eval how often its answers are right instead (docs/evaluation.md).
+    """
     from edgevlm.cli.console import progress, table, to_stdout, write_json
     from edgevlm.runtime.device.bench import bench
 
+    if questions is not None:
+        from edgevlm.cli.bench_eval import evaluate
+
+        if against:
+            raise ConfigError("--eval measures answers, --against speed: one at a time")
+        evaluate(bundle, questions, backend, threads, trust_engines, as_json)
+        return
     peers = _known(against or [])
     weights = _weights(bundle) if peers else None
     with progress("bench") as report:
@@ -51,7 +67,6 @@ def command(
 
 
 def _known(peers: list[str]) -> list[str]:
-    from edgevlm.errors import ConfigError
     from edgevlm.runtime.device.compare import PEERS
 
     if odd := [p for p in peers if p not in PEERS]:
@@ -62,7 +77,6 @@ def _known(peers: list[str]) -> list[str]:
 def _weights(bundle: Path) -> Path:
     """The GGUF file that nano's decoder was made from: peers run the same weights."""
     from edgevlm.bundle import open_bundle
-    from edgevlm.errors import ConfigError
 
     manifest = open_bundle(bundle, verify="size").manifest
     if manifest.family != "nano":
