@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from edgevlm.export.nano_data.backgrounds import textured
 from edgevlm.export.nano_data.camera import photographed
 from edgevlm.export.nano_data.canvas import Canvas, Rgb, seen_thing, turned
+from edgevlm.export.nano_data.inspection_questions import STATES, Inspected, questions_about
 from edgevlm.export.nano_data.parts import KINDS, PAINT, Part, draw_part, shade
-from edgevlm.export.nano_data.picture import Picture, Question, SeenThing
+from edgevlm.export.nano_data.picture import Picture
 
-State = Literal["good", "missing", "colour", "scratched", "misaligned"]
-FAULTS: tuple[State, ...] = ("missing", "colour", "scratched", "misaligned")
-STATES: tuple[State, ...] = ("good", *FAULTS)
 GRIDS = ((1, 2), (2, 1), (1, 3), (3, 1), (2, 2), (2, 3), (3, 2))  # rows, columns
 _PLATES: dict[str, tuple[Rgb, tuple[str, ...]]] = {  # its paint, and parts that it would hide
     "green board": ((28, 92, 58), ("green", "black")),
@@ -69,13 +65,13 @@ def inspection(rng: np.random.Generator, side: int = 224) -> Picture:
     image, owners = canvas.finish()
     also = KINDS[kind].also
     seen = [seen_thing(image, owners, p.owner, kind.lower(), "parts", also) for p in places]
-    told = _Told(kind, colour, odd, state, places[which].name, len(places))
+    told = Inspected(kind, colour, odd, state, places[which].name, len(places))
     return Picture(
         image_rgb=photographed(image, rng),
         family="inspection",
         scene=f"{kind} {rows}x{columns} {plate}",
         things=tuple(thing for thing in seen if thing is not None),
-        questions=tuple(_questions(told, [t for t in seen if t is not None], rng)),
+        questions=tuple(questions_about(told, [t for t in seen if t is not None], rng)),
     )
 
 
@@ -167,105 +163,3 @@ def _place_name(row: int, column: int, grid: tuple[int, int]) -> str:
     down = {1: ("",), 2: ("top", "bottom"), 3: ("top", "middle", "bottom")}[rows][row]
     across = {1: ("",), 2: ("left", "right"), 3: ("left", "middle", "right")}[columns][column]
     return f"{down} {across}".strip()
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What is true of a plate."""
-
-    kind: str
-    colour: str
-    odd: str
-    state: State
-    place: str
-    places: int
-
-
-_ASKED: dict[State, tuple[str, ...]] = {
-    "good": ("Is everything in order?", "Are all the {many} in order?", "Is this plate good?"),
-    "missing": ("Is a part missing?", "Is a {one} missing?", "Is one place empty?"),
-    "colour": ("Does one {one} have a wrong colour?", "Is one of the {many} of another colour?"),
-    "scratched": ("Is there a scratch?", "Is a {one} scratched?", "Is one of the parts scratched?"),
-    "misaligned": ("Is a {one} misaligned?", "Is one of the parts out of place?"),
-}
-_WRONG: dict[State, tuple[str, ...]] = {
-    "good": ("nothing", "nothing is wrong", "it is good", "no fault"),
-    "missing": ("a {one} is missing", "a part is missing", "missing", "the {at} {one} is missing",
-                "one {one} is missing", "a missing {one}"),
-    "colour": ("a {one} has the wrong colour", "wrong colour", "one {one} is {odd}",
-               "the {at} {one} is {odd}", "the {at} {one} has the wrong colour"),
-    "scratched": ("a {one} is scratched", "a scratch", "scratched", "a scratched {one}",
-                  "the {at} {one} is scratched", "there is a scratch"),
-    "misaligned": ("a {one} is misaligned", "misaligned", "a {one} is out of place",
-                   "the {at} {one} is misaligned", "a misaligned {one}"),
-}  # fmt: skip
-_WHICH: dict[State, str] = {
-    "missing": "Which {one} is missing?",
-    "colour": "Which {one} has another colour?",
-    "scratched": "Which {one} is scratched?",
-    "misaligned": "Which {one} is out of place?",
-}
-_UNKNOWABLE = (
-    "What is the serial number of this plate?", "Who made these {many}?", "When was this made?",
-    "How heavy is the {one}?", "What is on the back of the plate?", "What does a {one} cost?",
-    "What is the name of the inspector?", "How old are the {many}?",
-)  # fmt: skip
-
-
-def _questions(
-    told: _Told, things: Sequence[SeenThing], rng: np.random.Generator
-) -> list[Question]:
-    kind = KINDS[told.kind]
-
-    def said(text: str) -> str:
-        text = text.format(one=told.kind, many=kind.plural, at=told.place, odd=told.odd)
-        return text.replace("a LED", "an LED")
-
-    def one_of(texts: Sequence[str]) -> str:
-        return said(texts[int(rng.integers(len(texts)))])
-
-    found = [Question(kind="state", text=one_of(_ASKED[told.state]), answer="yes")]
-    # As many "no" as "yes" to each of them: one other question for every true one.
-    others = [state for state in _ASKED if state != told.state]
-    other = others[int(rng.integers(len(others)))]
-    found.append(Question(kind="state", text=one_of(_ASKED[other]), answer="no"))
-    answer, *accepted = map(said, _WRONG[told.state])
-    found.append(
-        Question(kind="state", text="What is wrong here?", answer=answer, accepted=tuple(accepted))
-    )
-    if told.state != "good":
-        text = said(_WHICH[told.state])
-        place = told.place
-        accepted = [place, said("the {at} {one}"), f"at the {place}", f"in the {place}"]
-        found.append(Question(kind="state", text=text, answer=f"the {place} one",
-                              accepted=tuple(accepted)))  # fmt: skip
-    else:
-        text = said(_WHICH[FAULTS[int(rng.integers(len(FAULTS)))]])
-        found.append(Question(kind="state", text=text, answer="none",
-                              accepted=("none of them", "no one", "nothing")))  # fmt: skip
-    found.append(
-        Question(kind="count", text=said("How many {many} are there?"), answer=str(len(things)))
-    )
-    empty = told.places - len(things)
-    if rng.random() < (0.6 if empty else 0.2):
-        found.append(
-            Question(kind="count", text="How many places are empty?", answer=str(empty),
-                     accepted=() if empty else ("none", "zero"))
-        )  # fmt: skip
-    found += _colour_questions(told, things, said)
-    found.append(Question(kind="unanswerable", text=one_of(_UNKNOWABLE), answer="I cannot tell"))
-    return found
-
-
-def _colour_questions(
-    told: _Told, things: Sequence[SeenThing], said: Callable[[str], str]
-) -> list[Question]:
-    """Only where the pixels have the colour that the paint is called by."""
-    seen = {thing.colour for thing in things}
-    if not seen <= {told.colour, told.odd}:
-        return []
-    if told.state == "colour":
-        text, answer = said("What colour is the odd {one}?"), told.odd
-    else:
-        text, answer = said("What colour are the {many}?"), told.colour
-    return [Question(kind="colour", text=text, answer=answer)]
