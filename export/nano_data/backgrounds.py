@@ -54,3 +54,26 @@ def textured(size_wh: tuple[int, int], rng: np.random.Generator) -> UInt8:
         tint = rng.uniform(0.6, 1.0, 3)
         picture += strength * tint * noise_field(size_wh, cell_px, rng)[..., None]
     return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def drawn_ground(side: int, rng: np.random.Generator) -> UInt8:
+    """Any background for a drawn thing: textured, a table, or plain with a fall of light.
+
+    Args:
+        side: of the square, pixels.
+        rng: chooses.
+
+    Returns:
+        uint8 RGB ``(side, side, 3)``; made at half the size, which a camera hardly shows.
+    """
+    half = (side + 1) // 2
+    chance = rng.random()
+    if chance < 0.6:
+        small = textured((half, half), rng)
+    elif chance < 0.8:
+        small = table_scene((half, half), rng)
+    else:
+        tint = rng.uniform(40, 235, 3)
+        light = 1 + rng.uniform(-0.15, 0.15) * np.linspace(-1, 1, half)
+        small = np.clip(np.tile(light[:, None, None] * tint, (1, half, 1)), 0, 255).astype(np.uint8)
+    return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BILINEAR))

@@ -21,7 +21,7 @@ def photographed(image_rgb: UInt8, rng: np.random.Generator) -> UInt8:
     angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.22)
     across = np.linspace(-1, 1, width, dtype=np.float32)[None] * np.float32(np.cos(angle))
     down = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
-    gain = rng.uniform(0.72, 1.15) * (1 + rng.normal(0, 0.03, 3))
+    gain = rng.uniform(0.78, 1.15) * (1 + rng.normal(0, 0.03, 3))
     picture *= (1 + fall * (across + down))[..., None] * gain.astype(np.float32)
     if rng.random() < 0.5:
         picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 0.9)))

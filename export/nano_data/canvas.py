@@ -75,18 +75,29 @@ class Canvas:
             cv2.polylines(self._owner, points, closed, owner, thickness, cv2.LINE_8, _SHIFT)
 
     def paste(
-        self, rgb: Rgb, coverage: UInt8, left_top: tuple[int, int], owner: int | None
+        self, coverage: UInt8, centre_xy: tuple[float, float], rgb: Rgb, owner: int | None = None
     ) -> None:
-        """One colour through a mask of 0 to 255, ``(height, width)``; it lies within the picture.
+        """One colour through a mask; what reaches outside is cut off.
 
-        The mask is in pixels of the drawing, which is ``scale`` times as fine.
+        Args:
+            coverage: 0 to 255, uint8 ``(height, width)``, ``scale`` times as fine as the picture.
+            centre_xy: where its middle goes.
+            rgb: the colour.
+            owner: of what it covers by more than half.
         """
-        (x, y), (height, width) = left_top, coverage.shape
-        part = self._image[y : y + height, x : x + width]
+        height, width = coverage.shape
+        x = round(centre_xy[0] * _FINER - width / 2)
+        y = round(centre_xy[1] * _FINER - height / 2)
+        x0, y0 = max(0, x), max(0, y)
+        x1, y1 = min(self._image.shape[1], x + width), min(self._image.shape[0], y + height)
+        if x0 >= x1 or y0 >= y1:
+            return
+        coverage = coverage[y0 - y : y1 - y, x0 - x : x1 - x]
+        part = self._image[y0:y1, x0:x1]
         alpha = coverage[..., None].astype(np.float32) / 255
         part[:] = np.rint(part + alpha * (np.array(rgb, np.float32) - part))
         if owner is not None:
-            self._owner[y : y + height, x : x + width][coverage > 127] = owner
+            self._owner[y0:y1, x0:x1][coverage > 127] = owner
 
     @property
     def scale(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgevlm.export.nano_data.backgrounds import textured
+from edgevlm.export.nano_data.backgrounds import drawn_ground
 from edgevlm.export.nano_data.camera import photographed
 from edgevlm.export.nano_data.canvas import Canvas, Rgb, seen_thing, turned
 from edgevlm.export.nano_data.inspection_questions import STATES, Inspected, questions_about
@@ -85,7 +85,7 @@ def _laid_out(
 ) -> tuple[Canvas, list[_Place]]:
     """The plate with its empty places, and the parts that belong there."""
     rows, columns = grid
-    ground = textured((side, side), rng)
+    ground = drawn_ground(side, rng)
     canvas = Canvas(ground)
     middle = side / 2, side / 2
     # A plate has the shape of its grid.
