@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from edgevlm.export.nano_data.names import also_called
 
 from edgevlm.export.nano_data.colours import COLOURS
 from edgevlm.export.nano_data.english import NUMBERS, is_plural, listed, plural, with_article
+from edgevlm.export.nano_data.names import also_called
 from edgevlm.export.nano_data.picture import Picture, Question, QuestionKind, SeenThing
 
 CANNOT_TELL = "I cannot tell"
@@ -70,6 +70,7 @@ class _Scene:
         self.side = picture.image_rgb.shape[0]
         self.width = picture.image_rgb.shape[1]
         self.things = picture.things
+        self.family = picture.family
         self.rng = rng
         self.count = Counter(t.name for t in picture.things)
         self.shown = {n for t in picture.things for n in answers_to(t.name) | set(t.also)}
@@ -154,6 +155,8 @@ def _count(scene: _Scene) -> Question | None:
     # Of several kinds, the one that comes most often half of the time.
     if scene.rng.random() < 0.5:
         name = scene.count.most_common(1)[0][0]
+    if scene.count[name] == 1 and scene.rng.random() < 0.7:
+        return None
     others = [t for t in scene.things if t.name != name]
     if any(name in answers_to(t.name) for t in others):
         return None
@@ -322,7 +325,7 @@ def _unanswerable(scene: _Scene) -> Question:
     if chance < 0.5:
         name, other = scene.absent(), scene.pick(scene.things).name
         text = scene.said(*_NOWHERE).format(name=name, other=other)
-    elif chance < 0.85:
+    elif chance < 0.85 or scene.family != "cut-outs":
         text = scene.said(*_HIDDEN).format(name=scene.pick(scene.things).name)
     else:
         text = scene.said(*_TIMES)

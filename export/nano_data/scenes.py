@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from edgevlm.errors import ExportError
 from edgevlm.export.nano_data.backgrounds import table_scene, textured
+from edgevlm.export.nano_data.colours import COLOURS
 from edgevlm.export.nano_data.composition import CutOut, Placement, compose
 from edgevlm.export.nano_data.layout import free_place
 from edgevlm.export.nano_data.picture import Picture, of_composition
@@ -20,7 +21,7 @@ from edgevlm.frame import UInt8
 
 BACKGROUNDS = Path("/usr/share/backgrounds/mate/nature")
 BACKGROUNDS_PACKAGE = "mate-backgrounds"
-_SUBJECTS = ("Flower", "LadyBird", "TwoWings")  # show a thing of their own
+_PLAIN = ("Aqua", "Blinds", "Dune", "GreenMeadow", "RainDrops", "Storm", "Wood")  # no thing in them
 MOST = 5
 _DRAWN = 128  # backgrounds that are drawn once and cut anew
 
@@ -53,7 +54,9 @@ class SceneMaker:
                 side=round(size),
                 degrees=float(rng.choice([0, rng.uniform(-25, 25)])),
                 mirrored=bool(rng.random() < 0.5),
-                hue=float(rng.choice([0, 0, rng.uniform(0, 360)])),
+                hue=0.0
+                if named_by_colour(cut_out)
+                else float(rng.choice([0, 0, rng.uniform(0, 360)])),
             )
             found = free_place(new, placed, (side, side), rng, gap_px=2)
             placed += () if found is None else (found,)
@@ -93,6 +96,11 @@ class SceneMaker:
         return _drawn_background(side, int(rng.integers(_DRAWN)), chance < 0.75)
 
 
+def named_by_colour(cut_out: CutOut) -> bool:
+    """Whether its name tells a colour, which must then stay: ``green apple``."""
+    return any(word in COLOURS for word in cut_out.name.split())
+
+
 @lru_cache(maxsize=2 * _DRAWN)
 def _drawn_background(side: int, seed: int, table: bool) -> UInt8:
     return (table_scene if table else textured)((side, side), np.random.default_rng(seed))
@@ -130,7 +138,7 @@ def photographs(folder: Path = BACKGROUNDS) -> tuple[UInt8, ...]:
         ExportError: the package is not installed.
     """
     paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in (".jpg", ".png")]
-    paths = [p for p in paths if not any(word in p.stem for word in _SUBJECTS)]
+    paths = [p for p in paths if p.stem in _PLAIN]
     if not paths:
         raise ExportError(f"no backgrounds in {folder}: apt-get install {BACKGROUNDS_PACKAGE}")
     found = []
