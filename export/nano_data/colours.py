@@ -17,6 +17,9 @@ _HUES = (
     (16, "red"), (44, "orange"), (68, "yellow"), (165, "green"), (255, "blue"), (290, "purple"),
     (338, "pink"), (361, "red"),
 )  # fmt: skip
+_CODE = {name: number for number, name in enumerate(COLOURS)}
+_HUE_ENDS = np.array([end for end, _ in _HUES])
+_HUE_CODES = np.array([_CODE[name] for _, name in _HUES])
 _DARK, _LIGHT, _PALE = 0.22, 0.80, 0.20
 _BROWN_BELOW = 0.62  # an orange that is darker than this is called brown
 
@@ -36,17 +39,15 @@ def colour_name(rgb: UInt8, mask: Array) -> str | None:
         return None
     hsv = np.asarray(Image.fromarray(pixels, "RGB").convert("HSV"))[:, 0].astype(np.float32)
     hue, saturation, value = hsv[:, 0] * (360 / 256), hsv[:, 1] / 255, hsv[:, 2] / 255
-    names = np.select(
+    coded = np.select(
         [value < _DARK, saturation < _PALE],
-        ["black", np.where(value > _LIGHT, "white", "grey")],
-        default=np.array([name for _, name in _HUES])[
-            np.searchsorted([end for end, _ in _HUES], hue, side="right")
-        ],
+        [_CODE["black"], np.where(value > _LIGHT, _CODE["white"], _CODE["grey"])],
+        default=_HUE_CODES[np.searchsorted(_HUE_ENDS, hue, side="right")],
     )
-    names = np.where((names == "orange") & (value < _BROWN_BELOW), "brown", names)
-    found, counts = np.unique(names, return_counts=True)
+    coded = np.where((coded == _CODE["orange"]) & (value < _BROWN_BELOW), _CODE["brown"], coded)
+    counts = np.bincount(coded, minlength=len(COLOURS))
     best = int(counts.argmax())
-    return str(found[best]) if counts[best] >= _SURE * len(names) else None
+    return COLOURS[best] if counts[best] >= _SURE * len(coded) else None
 
 
 def turn_hue(rgba: UInt8, degrees: float) -> UInt8:
