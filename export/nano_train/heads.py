@@ -165,9 +165,7 @@ class Connector(nn.Module):
             guess: ``(batch, side^2, HIDDEN)``, the closed-form tokens of the same windows.
             side: one of ``SIDES``.
         """
-        n = SIDES.index(side)
-        start = sum(s * s for s in SIDES[:n])
-        mine = slice(start, start + side * side)
+        n, mine = SIDES.index(side), rows_of(side)
         batch, _, grid, _ = cells.shape
         rows = cells.flatten(2).transpose(1, 2)
         place = (_stretched(self.rows, grid)[:, None] + _stretched(self.columns, grid)).flatten(
@@ -187,6 +185,16 @@ class Connector(nn.Module):
         token = self.down(functional.relu(self.up(torch.cat([found, mean, guess], 2))))
         tokens: Tensor = self.gain[n] * guess + token + self.place[mine]
         return tokens
+
+    def placed(self, side: int) -> Tensor:
+        """What tells a token where it stands, ``(side^2, HIDDEN)``."""
+        return self.place[rows_of(side)]
+
+
+def rows_of(side: int) -> slice:
+    """Where a budget's tokens are among those of all budgets."""
+    start = sum(s * s for s in SIDES[: SIDES.index(side)])
+    return slice(start, start + side * side)
 
 
 def _stretched(table: Tensor, grid: int) -> Tensor:
