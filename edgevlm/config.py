@@ -76,6 +76,21 @@ class GenerationSection(Section):
     draft: bool = True
 
 
+class QuestionSection(Section):
+    """One question about every frame; a text in its place is a question without a ``schema``.
+
+    ``schema`` is as in ``generation``, whose holds for questions without their own.
+    """
+
+    text: str = Field(min_length=1)
+    schema_: str | dict[str, Any] | None = Field(default=None, alias="schema")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, value: Any) -> Any:
+        return {"text": value} if isinstance(value, str) else value
+
+
 class WindowSection(Section):
     """The model sees frames of the last seconds, with their times, beside the newest one.
 
@@ -158,10 +173,14 @@ T = TypeVar("T", bound=Section)
 
 
 class StreamSection(Section):
-    """What is one stream's own: where its frames come from, what it asks, where answers go."""
+    """What is one stream's own: where its frames come from, what it asks, where answers go.
+
+    ``ask`` is a question, or a list of them: they share one pass of the encoder and the prefill of
+    the picture, and each has its own answers, drafts and events.
+    """
 
     name: str = Field(default="main", min_length=1)
-    ask: str = Field(min_length=1)
+    ask: tuple[QuestionSection, ...] = Field(min_length=1)
     source: SourceSection
     policy: PolicySection = PolicySection()
     generation: GenerationSection = GenerationSection()
@@ -171,13 +190,39 @@ class StreamSection(Section):
     rules: tuple[RuleSection, ...] = ()
     gates: GateList = Field(default=DEFAULT, description="asked in this order")
 
+    @field_validator("ask", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
+
     @field_validator("rules")
     @classmethod
     def _told_apart(cls, rules: tuple[RuleSection, ...]) -> tuple[RuleSection, ...]:
-        names = [rule.name for rule in rules]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two rules are called {twice[0]!r}")
+        if twice := _twice([rule.name for rule in rules]):
+            raise ValueError(f"two rules are called {twice!r}")
         return rules
+
+    @model_validator(mode="after")
+    def _each_asked_once(self) -> StreamSection:
+        texts = [question.text for question in self.ask]
+        if twice := _twice(texts):
+            raise ValueError(f"{twice!r} is asked twice")
+        if self.window is not None and len(texts) > 1:
+            raise ValueError("a window is for one question: which frames it shows depends on it")
+        for rule in self.rules:
+            if rule.question not in (None, *texts):
+                raise ValueError(
+                    f"rule {rule.name!r} is about {rule.question!r}, which is not asked"
+                )
+        return self
+
+    def schema_of(self, question: QuestionSection) -> str | dict[str, Any] | None:
+        """The schema that answers to a question follow."""
+        return self.generation.schema_ if question.schema_ is None else question.schema_
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    return min((name for name in names if names.count(name) > 1), default=None)
 
 
 class RunConfig(StreamSection):

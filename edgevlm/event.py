@@ -82,6 +82,7 @@ class _FrameEvent(_Numbered):
     monotonic_ns: int = Field(ge=0, description="when the frame reached this process")
     boot_id: str | None = Field(description="monotonic times of one boot compare")
     age_ms: float = Field(ge=0, description="from the frame's arrival to this event")
+    question: str = Field(default="", description="what was asked, word for word")
     text: str
     answer: dict[str, Any] | None = None
     finish_reason: Literal["stop", "length", "deadline", "cancelled"]

@@ -21,7 +21,7 @@ def known_keys(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]
             # The kind of a gate is a part of the place, and no field.
             models = fields or [m for m in models if m.model_fields["kind"].default == part]
         models = [model for kind in models for model in _sections(kind)]
-    return [field for model in models for field in model.model_fields]
+    return [info.alias or name for m in models for name, info in m.model_fields.items()]
 
 
 def _sections(kind: Any) -> list[Any]:

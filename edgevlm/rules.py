@@ -25,6 +25,7 @@ class RuleSection(BaseModel):
 
     Args:
         name: of the state.
+        question: text of the question whose answers it looks at; None looks at all.
         when: conditions on the event that all hold, as in ``answer.person = true``.
         until: conditions that all hold for the state to end; without any it ends when ``when``
             does not hold. Hysteresis is ``when = ["answer.count >= 3"]``,
@@ -41,6 +42,7 @@ class RuleSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(min_length=1)
+    question: str | None = None
     when: tuple[str, ...] = Field(min_length=1)
     until: tuple[str, ...] = ()
     for_s: float = Field(default=0.0, ge=0)

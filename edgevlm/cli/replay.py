@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="made by edgevlm run --record DIR")],
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="answers this time")],
-    ask: Annotated[Optional[str], typer.Option("--ask", "-q", help="another question")] = None,  # noqa: UP045
+    ask: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--ask", "-q", help="another question; of several, all of them in order"),
+    ] = None,
     backend: Annotated[Optional[str], typer.Option(help="see: edgevlm list backends")] = None,  # noqa: UP045
     threads: Annotated[Optional[int], typer.Option(help="0: physical cores")] = None,  # noqa: UP045
     picture: Annotated[
@@ -37,7 +40,7 @@ def command(
     header = read_header(folder)
     recorded = list(read_events(folder))
     changes: dict[str, Any] = {"bundle": bundle}
-    if ask is not None:
+    if ask:
         changes["ask"] = ask
     engine = {"backend": backend, "threads": threads}
     changes["engine"] = {key: value for key, value in engine.items() if value is not None}
@@ -56,7 +59,8 @@ def command(
 
         lines = [json.dumps(body, ensure_ascii=False) + "\n" for body in replayed]
         events.write_text("".join(lines), "utf-8")
-    diff = compare(recorded, replayed)
+    before, after = header.settings().ask, config.ask
+    diff = compare(recorded, replayed, [q.text for q in before], [q.text for q in after])
     if as_json:
         write_json(_as_json(diff))
     else:
@@ -72,6 +76,7 @@ def _as_json(diff: Diff) -> dict[str, Any]:
         "changed": [
             {
                 "frame": pair.frame,
+                "question": pair.question,
                 "media_s": pair.media_s,
                 "before": _said(pair.before),
                 "after": _said(pair.after),
@@ -93,10 +98,12 @@ def _print(diff: Diff) -> None:
     from edgevlm.cli.console import to_stdout
 
     out = to_stdout()
+    several = len({pair.question for pair in diff.pairs}) > 1
     for pair in diff.changed:
         at = "" if pair.media_s is None else f"  {pair.media_s:.3f} s"
         fields = f"  {', '.join(pair.fields)}" if pair.fields else ""
-        out.print(f"frame {pair.frame}{at}{fields}", markup=False)
+        about = f"  {pair.question}" if several else ""
+        out.print(f"frame {pair.frame}{at}{about}{fields}", markup=False)
         for sign, body in (("-", pair.before), ("+", pair.after)):
             text = "(no answer)" if body is None else body["text"]
             out.print(f"  {sign} {text}", markup=False)

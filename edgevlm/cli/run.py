@@ -45,7 +45,10 @@ def command(
     ] = None,
     bundle: Annotated[Optional[str], typer.Option("--bundle", "-b")] = None,  # noqa: UP045
     source: Annotated[Optional[str], typer.Option("--source", "-s", help="URI")] = None,  # noqa: UP045
-    ask: Annotated[Optional[str], typer.Option("--ask", "-q", help="the question")] = None,  # noqa: UP045
+    ask: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--ask", "-q", help="the question; several share the work on the picture"),
+    ] = None,
     mode: Annotated[Optional[str], typer.Option(help="freshest or every")] = None,  # noqa: UP045
     max_age: Annotated[Optional[float], typer.Option(help="seconds, hard")] = None,  # noqa: UP045
     rate: Annotated[Optional[float], typer.Option(help="frames per second looked at")] = None,  # noqa: UP045
@@ -95,7 +98,7 @@ def command(
     """Print one JSON event a line, and a summary at the end."""
     flags = {
         "bundle": bundle,
-        "ask": ask,
+        "ask": ask or None,
         "source.uri": source,
         "source.realtime": realtime or None,
         "policy.mode": mode,

@@ -11,9 +11,9 @@ from edgevlm.answer import Answer
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
 from edgevlm.errors import ContractError
 from edgevlm.runtime.model.answering import Answering
-from edgevlm.runtime.model.asking import Asking, drafts_of
+from edgevlm.runtime.model.asking import asking_of
 from edgevlm.runtime.model.context import Context
-from edgevlm.runtime.model.decode import Budget, never
+from edgevlm.runtime.model.decode import never
 from edgevlm.runtime.model.decoder import Decoder
 from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.embedding import EmbeddingTable
@@ -22,8 +22,6 @@ from edgevlm.runtime.model.prompt import Prompt
 from edgevlm.runtime.model.reader import Reader
 from edgevlm.runtime.model.rows import Rows
 from edgevlm.runtime.model.rows_builder import RowsBuilder
-from edgevlm.runtime.model.sampling import SamplingOptions
-from edgevlm.runtime.model.schema import read_schema
 from edgevlm.runtime.model.turn import Turn
 from edgevlm.runtime.model.vision import Encoded
 
@@ -141,11 +139,15 @@ class Session:
             SchemaError, ConfigError: as ``Vlm.ask``.
         """
         parts, ring = self._parts, self._ring
-        asking = Asking(
-            sampling=SamplingOptions(temperature=temperature, top_p=top_p, seed=seed),
-            budget=Budget(max_tokens=max_tokens, deadline_ns=deadline_ns, cancelled=cancelled),
-            schema=read_schema(schema),
-            drafts=drafts_of(draft),
+        asking = asking_of(
+            schema=schema,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            draft=draft,
+            deadline_ns=deadline_ns,
+            cancelled=cancelled,
         )
         with parts.alone():
             self._mine()

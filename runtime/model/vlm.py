@@ -9,10 +9,9 @@ from typing import Any
 from edgevlm.answer import Answer
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.abilities import require
-from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
-from edgevlm.runtime.model.asking import Asking, drafts_of
-from edgevlm.runtime.model.decode import Budget, never
+from edgevlm.runtime.model.asking import Asking, asking_of, drafts_of_many, questions_of
+from edgevlm.runtime.model.decode import never
 from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.inference import Inference
 from edgevlm.runtime.model.masks import Masks
@@ -21,8 +20,6 @@ from edgevlm.runtime.model.messages import conversation
 from edgevlm.runtime.model.missed import Missed
 from edgevlm.runtime.model.one_caller import OneCaller
 from edgevlm.runtime.model.perception import Perception
-from edgevlm.runtime.model.sampling import SamplingOptions
-from edgevlm.runtime.model.schema import read_schema
 from edgevlm.runtime.model.segmentation import Segmentation
 from edgevlm.runtime.model.session import Session, ring_of
 from edgevlm.runtime.model.turn import Turn
@@ -98,11 +95,15 @@ class Vlm:
         """
         inference = self._speaking()
         turns = conversation(image, question, messages, system)
-        asking = Asking(
-            sampling=SamplingOptions(temperature=temperature, top_p=top_p, seed=seed),
-            budget=Budget(max_tokens=max_tokens, deadline_ns=deadline_ns, cancelled=cancelled),
-            schema=read_schema(schema),
-            drafts=drafts_of(draft),
+        asking = asking_of(
+            schema=schema,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            draft=draft,
+            deadline_ns=deadline_ns,
+            cancelled=cancelled,
         )
         with self._caller.alone():
             turn = Turn()
@@ -120,7 +121,7 @@ class Vlm:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
-        draft: bool = True,
+        draft: Sequence[Drafts] | bool = True,
         together: bool = True,
         cancelled: Callable[[], bool] = never,
     ) -> list[Answer]:
@@ -139,8 +140,8 @@ class Vlm:
             temperature: 0 is greedy.
             top_p: nucleus, in (0, 1].
             seed: of each answer's sampling.
-            draft: as in ``ask``, for questions that are answered one after another; nothing is
-                learnt from one answer to the next.
+            draft: as in ``ask``, for questions that are answered one after another; or one
+                ``Drafts`` for each question, which learn from one such call to the next.
             together: several at a time. The first such call loads the decoder's weights a second
                 time; False never does.
             cancelled: as in ``ask``, of each answer.
@@ -154,20 +155,19 @@ class Vlm:
                 ``ask``; no question.
         """
         inference = self._speaking()
-        asked = [(q, None) if isinstance(q, str) else q for q in questions]
-        if not asked:
-            raise ContractError("ask_many needs at least one question")
-        if odd := [q for q in asked if not isinstance(q, tuple) or len(q) != 2]:
-            raise ContractError(f"a question is a text or (text, schema), got {odd[0]!r:.200}")
+        asked = questions_of(questions)
         turns = [conversation(image, text, None, system) for text, _ in asked]
         asking = [
-            Asking(
-                sampling=SamplingOptions(temperature=temperature, top_p=top_p, seed=seed),
-                budget=Budget(max_tokens=max_tokens, cancelled=cancelled),
-                schema=read_schema(schema),
-                drafts=drafts_of(draft),
+            asking_of(
+                schema=schema,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                seed=seed,
+                draft=drafts or False,
+                cancelled=cancelled,
             )
-            for _, schema in asked
+            for (_, schema), drafts in zip(asked, drafts_of_many(draft, len(asked)), strict=True)
         ]
         with self._caller.alone():
             return list(inference.many([Turn() for _ in asked], turns, asking, together=together))
@@ -192,11 +192,13 @@ class Vlm:
         """
         inference = self._speaking()
         turns = conversation(image, question, messages, system)
-        asking = Asking(
-            sampling=SamplingOptions(temperature=temperature, top_p=top_p, seed=seed),
-            budget=Budget(max_tokens=max_tokens),
-            schema=read_schema(schema),
-            drafts=drafts_of(draft),
+        asking = asking_of(
+            schema=schema,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            draft=draft,
         )
         return self._pieces(inference, turns, asking)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from edgevlm.event import DropReason, FrameTotals, Percentiles
 
 WINDOW = 4096
 _STAGES = ("wait", "gate", "preprocess", "encode", "prefill", "decode", "total")
+_OF_THE_FRAME = ("wait", "gate", "total")  # the same in all of its answers
 
 
 def _window() -> deque[float]:
@@ -52,11 +54,13 @@ class Account:
         self.quiet = 0
         return taken
 
-    def timed(self, timing: Timing, age_ms: float) -> None:
-        """Note what an answered frame cost."""
+    def timed(self, timings: Sequence[Timing], age_ms: float) -> None:
+        """Note what an answered frame cost: what each of its answers took."""
         self.ages_ms.append(age_ms)
         for stage in _STAGES:
-            self.stages_ms.setdefault(stage, _window()).append(getattr(timing, stage))
+            took = [getattr(timing, stage) for timing in timings]
+            whole = took[0] if stage in _OF_THE_FRAME else sum(took)
+            self.stages_ms.setdefault(stage, _window()).append(whole)
 
     def totals(self) -> FrameTotals:
         """The closing figures."""

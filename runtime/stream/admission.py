@@ -29,13 +29,13 @@ GATED_HZ = 30.0  # of a source whose rate nobody has set
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one answer takes of the model, in milliseconds.
+    """What one frame's answers take of the model, in milliseconds.
 
     Args:
         encode: of a picture, its preparation included.
-        prefill: of the prompt behind its constant part.
+        prefill: of the prompts behind their constant part.
         token: of one token.
-        tokens: of the longest answer.
+        tokens: of the longest answers, together.
     """
 
     encode: float
@@ -45,7 +45,7 @@ class Cost:
 
     @property
     def answer_s(self) -> float:
-        """Seconds of the longest answer."""
+        """Seconds of the longest answers."""
         return (self.encode + self.prefill + self.tokens * self.token) / 1e3
 
     def __str__(self) -> str:
@@ -56,31 +56,32 @@ class Cost:
 
 
 def measure(model: Model, config: RunConfig) -> Cost:
-    """Ask a stream's question about drawn pictures; the fastest counts, the first only warms up.
+    """Ask a stream's questions about drawn pictures; the fastest counts, the first only warms up.
 
     Raises:
         ContractError: the question does not fit the model.
         BackendError: the engine failed.
     """
     settings = config.generation
-    tokens = min(settings.max_tokens, TOKENS)
+    asked = [(question.text, read_schema(config.schema_of(question))) for question in config.ask]
     found = []
     for seed in range(1 + MEASURED):
-        answer = model.ask(
+        answers = model.ask_many(
             _picture(seed, (640, 360)),
-            config.ask,
+            asked,
             system=settings.system,
-            schema=read_schema(settings.schema_),
-            max_tokens=tokens,
+            max_tokens=min(settings.max_tokens, TOKENS),
             draft=False,
+            together=not settings.draft,  # as the stream asks
         )
-        took, said = answer.timings_ms, answer.tokens.output
+        took = [answer.timings_ms for answer in answers]
+        said = sum(answer.tokens.output for answer in answers)
         found.append(
             Cost(
-                encode=took.preprocess + took.encode,
-                prefill=took.prefill,
-                token=took.decode / max(1, said),
-                tokens=settings.max_tokens,
+                encode=sum(t.preprocess + t.encode for t in took),
+                prefill=sum(t.prefill for t in took),
+                token=sum(t.decode for t in took) / max(1, said),
+                tokens=settings.max_tokens * len(asked),
             )
         )
     return min(found[1:], key=lambda cost: cost.answer_s)

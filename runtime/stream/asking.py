@@ -1,15 +1,17 @@
-"""A stream's question about one frame, within the stream's patience."""
+"""A stream's questions about one frame, within the stream's patience."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from edgevlm.answer import Answer
 from edgevlm.config import RunConfig
 from edgevlm.errors import ConfigError
 from edgevlm.frame import Frame
+from edgevlm.runtime.model.asking import Choice
 from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.schema import read_schema
 from edgevlm.runtime.stream.clock import Clock
@@ -20,11 +22,20 @@ from edgevlm.runtime.stream.lease import Lease
 from edgevlm.runtime.stream.model import Model
 from edgevlm.runtime.stream.recording.playback import Playback
 from edgevlm.runtime.stream.remembering import Remembering
-from edgevlm.runtime.stream.window import SEVERAL, Asked, Window
+from edgevlm.runtime.stream.window import SEVERAL, Window
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A question, how it is to be answered, and what its answers taught."""
+
+    text: str
+    schema: Mapping[str, Any] | None
+    drafts: Drafts
 
 
 class Asking:
-    """Asks what the config says, and stops asking when the answer is not worth it any more.
+    """Asks what the config says, and stops asking when the answers are not worth it any more.
 
     Args:
         config: of the stream.
@@ -44,9 +55,11 @@ class Asking:
         stopped: Callable[[], bool],
         lease: Lease,
     ) -> None:
-        self._config = config
-        self._schema = read_schema(config.generation.schema_)
-        self._drafts = Drafts() if config.generation.draft else False
+        self._settings = config.generation
+        self._questions = [
+            _Question(question.text, read_schema(config.schema_of(question)), Drafts())
+            for question in config.ask
+        ]
         self._gates = gates
         self._newest = newest
         self._lease = lease
@@ -56,44 +69,78 @@ class Asking:
         max_age_s = config.policy.max_age_s
         self.patience = Patience(clock, max_age_s, stopped, self._moved_on, lease.pause)
 
-    def ask(self, model: Model, view: View) -> Answer:
-        """The answer, or what there is of it when patience ended; gives the model back.
+    def ask(self, model: Model, view: View, numbers: Sequence[int]) -> list[Answer]:
+        """The answers, or what there is of them when patience ended; gives the model back.
+
+        Args:
+            model: answers.
+            view: the frame.
+            numbers: of the questions, in their order in the config; at least one.
 
         Raises:
             BackendError: the engine failed.
-            ContractError: the question does not fit the model.
+            ContractError: a question does not fit the model.
             SourceError: the frame's pixels cannot be read.
         """
-        settings, patience = self._config.generation, self.patience
+        patience, questions = self.patience, [self._questions[n] for n in numbers]
         patience.begin(view.frame)
         try:
-            asked = self._asked(model, view)
-            answer = asked.ask(
-                schema=self._schema,
-                draft=self._drafts,
-                max_tokens=self._lease.caps.tokens(settings.max_tokens),
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                seed=settings.seed,
-                cancelled=patience.over,
-            )
+            if len(questions) == 1:
+                answers = [self._one(model, view, *questions)]
+            else:
+                answers = self._several(model, view, questions)
         finally:
             self._lease.give()
-        answer = asked.told(answer)
-        if answer.finish_reason == "cancelled" and patience.why == "deadline":
-            answer = dataclasses.replace(answer, finish_reason="deadline")
-        return answer
+        if patience.why != "deadline":
+            return answers
+        return [
+            dataclasses.replace(answer, finish_reason="deadline")
+            if answer.finish_reason == "cancelled"
+            else answer
+            for answer in answers
+        ]
 
-    def _asked(self, model: Model, view: View) -> Asked:
-        encoded, config = view.encoded, self._config
-        picture = self._lease.caps.fit(view.frame.pixels.rgb()) if encoded is None else encoded
-        if self._window is not None:
-            shown = model.encode(picture, SEVERAL) if encoded is None else encoded
-            return self._window.ask(model, view.frame.index, shown, view.now_s)
-        ask = partial(model.ask, picture, config.ask, system=config.generation.system)
-        if encoded is None:
-            return Asked(ask)
-        return Asked(ask, (), encoded.preprocess_ms, encoded.encode_ms)
+    def _one(self, model: Model, view: View, question: _Question) -> Answer:
+        schema, system, choice = question.schema, self._settings.system, self._choice()
+        draft = question.drafts if self._settings.draft else False
+        picture = self._picture(view)
+        if self._window is None:
+            answer = model.ask(
+                picture, question.text, system=system, schema=schema, draft=draft, **choice
+            )
+            return _with_encoding(answer, view)
+        shown = model.encode(picture, SEVERAL) if view.encoded is None else view.encoded
+        asked = self._window.ask(model, view.frame.index, shown, view.now_s)
+        return asked.told(asked.ask(schema=schema, draft=draft, **choice))
+
+    def _several(self, model: Model, view: View, questions: Sequence[_Question]) -> list[Answer]:
+        """One after another with drafts, where the weights are loaded once; else side by side."""
+        settings = self._settings
+        first, *others = model.ask_many(
+            self._picture(view),
+            [(question.text, question.schema) for question in questions],
+            system=settings.system,
+            draft=[question.drafts for question in questions] if settings.draft else False,
+            together=not settings.draft,
+            **self._choice(),
+        )
+        return [_with_encoding(first, view), *others]
+
+    def _choice(self) -> Choice:
+        settings = self._settings
+        return {
+            "max_tokens": self._lease.caps.tokens(settings.max_tokens),
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "seed": settings.seed,
+            "cancelled": self.patience.over,
+        }
+
+    def _picture(self, view: View) -> Any:
+        """The frame, encoded if a gate had it encoded."""
+        if view.encoded is not None:
+            return view.encoded
+        return self._lease.caps.fit(view.frame.pixels.rgb())
 
     def stands(self, now_s: float) -> bool:
         """The scene is unchanged at ``now_s``; False if the last answer knew more than there is.
@@ -119,6 +166,19 @@ class Asking:
         return self._gates.moved_on(newest)
 
 
+def _with_encoding(answer: Answer, view: View) -> Answer:
+    """The answer with what a gate has spent on encoding the frame."""
+    if (encoded := view.encoded) is None:
+        return answer
+    took = answer.timings_ms
+    took = dataclasses.replace(
+        took,
+        preprocess=took.preprocess + encoded.preprocess_ms,
+        encode=took.encode + encoded.encode_ms,
+    )
+    return dataclasses.replace(answer, timings_ms=took)
+
+
 def _window_of(config: RunConfig, lease: Lease) -> Window | Remembering | None:
     """What a stream shows besides its newest frame.
 
@@ -128,8 +188,9 @@ def _window_of(config: RunConfig, lease: Lease) -> Window | Remembering | None:
     section, system = config.window, config.generation.system
     if section is None:
         return None
+    question = config.ask[0].text  # there is no other: the config has been asked
     if section.memory == "frames":
-        return Window(section, config.ask, system)
+        return Window(section, question, system)
     if lease.shared:
         raise ConfigError("window.memory = cache is for one stream: the model has one cache")
-    return Remembering(section, config.ask, system)
+    return Remembering(section, question, system)

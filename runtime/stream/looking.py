@@ -13,7 +13,7 @@ from edgevlm.event import DropReason
 from edgevlm.frame import Frame, UInt8
 from edgevlm.runtime.model.vision import Encoded
 from edgevlm.runtime.stream.clock import Clock
-from edgevlm.runtime.stream.gates.chain import Chain
+from edgevlm.runtime.stream.gates.chain import Chain, Decided
 from edgevlm.runtime.stream.gates.view import View
 from edgevlm.runtime.stream.lease import Lease
 from edgevlm.runtime.stream.model import Model
@@ -30,12 +30,14 @@ class Looked:
         do: what is to become of the frame.
         gate_ms: without the encoder and without the wait for the model.
         held: the model was taken, and not given back.
+        asks: as in ``Decided``.
     """
 
     view: View
     do: Literal["answer", "reuse", DropReason]
     gate_ms: float
     held: bool
+    asks: tuple[int, ...] = ()
 
     def wait_ms(self, age_ms: float) -> float:
         """All else of a frame's age."""
@@ -110,11 +112,12 @@ class Looking:
 
         view = View(frame, now_s, encode)
         try:
-            do = self._gates.decide(view).do
+            decided = self._gates.decide(view)
         except _StoppedWaiting:
-            do = "shutdown"
+            decided = Decided("shutdown")
         except (SourceError, BackendError):
             self._lease.give()
             raise
         spent_ms = (self._clock.monotonic_ns() - begun_ns - waited_ns) / 1e6
-        return Looked(view, do, max(0.0, spent_ms - view.encode_ms), held)
+        gate_ms = max(0.0, spent_ms - view.encode_ms)
+        return Looked(view, decided.do, gate_ms, held, decided.asks)

@@ -44,6 +44,7 @@ class _Looked:
     frame: Frame
     do: Decision
     dropped: dict[DropReason, int]
+    asks: tuple[int, ...]
 
 
 Item = tuple["Line", "Told | _Looked"]
@@ -70,10 +71,16 @@ class Line:
         self._said: deque[SinkError | Notice] = deque()
         self._capped = capped or Capped()
 
-    def seen(self, frame: Frame, do: Decision, dropped: Mapping[DropReason, int]) -> None:
+    def seen(
+        self,
+        frame: Frame,
+        do: Decision,
+        dropped: Mapping[DropReason, int],
+        asks: Sequence[int] = (),
+    ) -> None:
         """Pass on that a frame was looked at; see ``Watcher``."""
         if self.sinks.watched:
-            self._funnel.put((self, _Looked(frame, do, dict(dropped))))
+            self._funnel.put((self, _Looked(frame, do, dict(dropped), tuple(asks))))
 
     def start(self, stream: Stream) -> None:
         """Run the stream on its thread."""
@@ -109,7 +116,7 @@ class Line:
     def write(self, item: Told | _Looked) -> Iterator[Event]:
         """Give an item to the sinks, and then its event to the reader."""
         if isinstance(item, _Looked):
-            self.sinks.seen(item.frame, item.do, item.dropped)
+            self.sinks.seen(item.frame, item.do, item.dropped, item.asks)
             return
         self._said.extend(self.sinks.write(item))
         yield item.event

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
+
+from typing_extensions import Unpack
 
 from edgevlm.answer import Answer
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.provenance import ParitySummary
 from edgevlm.errors import BackendError
-from edgevlm.runtime.model.decode import never
+from edgevlm.runtime.model.asking import Choice, ChoiceOfOne, Question
 from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.missed import Missed
 from edgevlm.runtime.model.vision import Encoded
@@ -60,14 +62,7 @@ class Model(Protocol):
         *,
         messages: Sequence[Mapping[str, Any]] | None = None,
         system: str | None = None,
-        schema: Any = None,
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        draft: Drafts | bool = True,
-        deadline_ns: int | None = None,
-        cancelled: Callable[[], bool] = never,
+        **choice: Unpack[ChoiceOfOne],
     ) -> Answer:
         """One answer; a ``BackendError`` costs this answer, a ``BackendGone`` all that follow."""
         ...
@@ -75,16 +70,12 @@ class Model(Protocol):
     def ask_many(
         self,
         image: Any,
-        questions: Sequence[str | tuple[str, Any]],
+        questions: Sequence[str | Question],
         *,
         system: str | None = None,
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        draft: bool = True,
+        draft: Sequence[Drafts] | bool = True,
         together: bool = True,
-        cancelled: Callable[[], bool] = never,
+        **choice: Unpack[Choice],
     ) -> list[Answer]:
         """Several questions about the same pictures."""
         ...

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from edgevlm.answer import Answer
 from edgevlm.config import RunConfig
 from edgevlm.errors import BackendError, BackendGone, SinkError, SourceError
-from edgevlm.event import AnswerEvent, Event, SummaryEvent
+from edgevlm.event import Event, SummaryEvent
 from edgevlm.frame import Frame, FrameItem, FrameSource, SourceFault
 from edgevlm.runtime.stream.accounting import Account
 from edgevlm.runtime.stream.asking import Asking
 from edgevlm.runtime.stream.clock import SYSTEM, Clock
 from edgevlm.runtime.stream.compose import (
     Notice,
-    answer_event,
     fault_event,
     overload_event,
     summary_event,
@@ -30,8 +29,7 @@ from edgevlm.runtime.stream.mode import hand_over_of
 from edgevlm.runtime.stream.model import Kept, Model
 from edgevlm.runtime.stream.recording.playback import Playback
 from edgevlm.runtime.stream.sinks.base import Decision, Told, Watcher
-from edgevlm.runtime.stream.standing import Standing
-from edgevlm.runtime.stream.states import States
+from edgevlm.runtime.stream.telling import Telling, whole
 
 MAX_FAILURES_IN_A_ROW = 3
 
@@ -84,14 +82,13 @@ class Stream:
             )
         else:
             self._gates = self._intake = playback(self._account)
-        self._standing = Standing(config.policy.reuse_every_s)
-        self._seq = self._failures = 0
+        self._telling = Telling(config, self._account, degraded_by(model))
+        self._next_seq = self._telling.next_seq
+        self._failures = 0
         self._begun_ns = clock.monotonic_ns()
         self._looking = Looking(config, self._gates, self._lease, clock)
         self._asking = Asking(config, self._gates, self._intake.newest, clock, stopped, self._lease)
         self._kept = kept
-        self._degraded = degraded_by(model)
-        self._states = States(config.rules, config.name, self._next_seq, self._degraded)
 
     def events(self) -> Iterator[Event]:
         """Every event of the run, the summary last; errors as in ``told``."""
@@ -135,8 +132,7 @@ class Stream:
             yield self.fault(error)
         if self._kept.model is not self._model:
             self._model = self._kept.model
-            self._degraded = self._states.degraded = degraded_by(self._model)
-            self._standing.answer = None  # the next frame is answered by what was asked for
+            self._telling.another_model(degraded_by(self._model))
 
     def _frame(self, frame: Frame, waited: bool = False) -> Iterator[Told]:
         """What is told of a frame; ``waited``: the model is held for it already."""
@@ -150,15 +146,13 @@ class Stream:
         except (SourceError, BackendError) as exc:
             yield from self._failed(frame, exc)
             return
-        do = looked.do
-        if do == "reuse" and not (self._standing.answer and self._asking.stands(now)):
-            do = "answer"
-        if do != "answer":
+        asks = self._asks(looked, now)
+        if not asks:
             self._lease.give()
-            if do == "reuse":
+            if looked.do == "reuse":
                 yield from self._reuse(looked)
-            else:
-                self._account.drop(do)
+            elif looked.do != "answer":
+                self._account.drop(looked.do)
             return
         if not looked.held:
             if not self._lease.take(frame):
@@ -177,28 +171,45 @@ class Stream:
                 return
         wait_ms = looked.wait_ms(self._age_ms(frame))
         try:
-            answer = self._asking.ask(self._model, looked.view)
+            answers = self._asking.ask(self._model, looked.view, asks)
         except (SourceError, BackendError) as exc:
             yield from self._failed(frame, exc)
             return
         self._failures = 0
-        whole = answer.finish_reason in ("stop", "length")
-        young = patience.ended(whole)
-        if patience.why == "superseded" or not young or not (whole or answer.token_ids):
+        young = patience.ended(all(map(whole, answers)))
+        begun = any(whole(answer) or answer.token_ids for answer in answers)
+        if patience.why == "superseded" or not young or not begun:
             self._account.drop(patience.reason(young))
             if (said := patience.overload()) is not None:
                 yield Told(overload_event(self._config.name, self._next_seq(), said), frame)
             return
-        self._account.answered += 1
-        self._gates.accept()
-        self._asking.heard()
+        yield from self._answered(looked, dict(zip(asks, answers, strict=True)), wait_ms)
+
+    def _asks(self, looked: Looked, now_s: float) -> tuple[int, ...]:
+        """The questions that a frame is asked: all, or those to which no answer stands, or none."""
+        everything, lacking = self._telling.everything, self._telling.lacking
+        if looked.do == "answer":
+            return tuple(n for n in looked.asks if n in everything) or everything
+        if looked.do != "reuse":
+            return ()
+        return lacking if lacking != everything and self._asking.stands(now_s) else everything
+
+    def _answered(
+        self, looked: Looked, answers: Mapping[int, Answer], wait_ms: float
+    ) -> Iterator[Told]:
+        """What is told of a frame that was asked these questions."""
+        frame, age_ms = looked.view.frame, self._age_ms(looked.view.frame)
+        standing = [n for n in self._telling.everything if n not in answers]
         wait_ms += self._lease.paused_ms
-        answer = looked.answered(answer, wait_ms, self._age_ms(frame))
-        self._account.timed(answer.timings_ms, answer.timings_ms.total)
-        self._standing.answered(answer if whole else None, self._seq, now)
-        self._saw(frame, "answer")
-        yield Told(event := self._event(frame, answer, reused_of=None), frame)
-        yield from self._states.answered(event, frame, answer, now)
+        answers = {n: looked.answered(a, wait_ms, age_ms) for n, a in answers.items()}
+        self._account.answered += 1
+        self._account.timed([answer.timings_ms for answer in answers.values()], age_ms)
+        if not standing:  # else the scene is the one that other answers are about
+            self._gates.accept()
+        self._asking.heard()
+        self._saw(frame, "answer", tuple(answers) if standing else ())
+        yield from self._telling.answered(frame, answers, looked.view.now_s)
+        yield from self._telling.stands(looked, age_ms, standing)
 
     def _age_ms(self, frame: Frame) -> float:
         return max(0, self._clock.monotonic_ns() - frame.monotonic_ns) / 1e6
@@ -214,35 +225,16 @@ class Stream:
         yield Told(fault_event(self._config.name, self._next_seq(), error), frame)
 
     def _reuse(self, looked: Looked) -> Iterator[Told]:
-        frame, stands = looked.view.frame, self._standing
-        assert stands.answer is not None
+        frame = looked.view.frame
         self._account.reused += 1
         self._saw(frame, "reuse")
-        answer, now = looked.once_more(stands.answer, self._age_ms(frame)), looked.view.now_s
-        if stands.tell(now):
-            yield Told(self._event(frame, answer, reused_of=stands.seq), frame)
-        else:
+        everything = self._telling.everything
+        if not (yield from self._telling.stands(looked, self._age_ms(frame), everything)):
             self._account.quiet += 1
-        yield from self._states.stands(frame, answer, now)
 
-    def _saw(self, frame: Frame, do: Decision) -> None:
+    def _saw(self, frame: Frame, do: Decision, asks: tuple[int, ...] = ()) -> None:
         if self._watcher is not None:
-            self._watcher.seen(frame, do, self._account.dropped)
-
-    def _next_seq(self) -> int:
-        self._seq += 1
-        return self._seq - 1
-
-    def _event(self, frame: Frame, answer: Answer, reused_of: int | None) -> AnswerEvent:
-        return answer_event(
-            self._config.name,
-            self._next_seq(),
-            frame,
-            answer,
-            reused_of=reused_of,
-            pending=self._account.take_pending(),
-            degraded=self._degraded,
-        )
+            self._watcher.seen(frame, do, self._account.dropped, asks)
 
     def _summary(self) -> SummaryEvent:
         ran_s = (self._clock.monotonic_ns() - self._begun_ns) / 1e9

@@ -96,6 +96,8 @@ class _Rule:
         now_s: float,
     ) -> Change | None:
         section = self._section
+        if section.question not in (None, body.get("question")):
+            return None
         on = self._on(body, size_wh)
         turns = self._off(body, on) if state.active_id else on
         if turns is None:

@@ -35,33 +35,33 @@ class States:
         self._stream = stream
         self._next_seq = next_seq
         self.degraded = degraded
-        self._body: Mapping[str, Any] = {}
-        self._seq = 0
+        self._told: dict[str, tuple[Mapping[str, Any], int]] = {}  # by question
 
     def answered(
         self, told: AnswerEvent, frame: Frame, answer: Answer, now_s: float
     ) -> Iterator[Told]:
         """States that begin or end with a new answer."""
         if self._rules:
-            self._body, self._seq = told.model_dump(mode="json"), told.seq
-            yield from self._changes(frame, answer, None, now_s)
+            self._told[told.question] = told.model_dump(mode="json"), told.seq
+            yield from self._changes(told.question, frame, answer, now_s, again=False)
 
-    def stands(self, frame: Frame, answer: Answer, now_s: float) -> Iterator[Told]:
+    def stands(self, question: str, frame: Frame, answer: Answer, now_s: float) -> Iterator[Told]:
         """States that begin or end because the last answer still stands at ``now_s``."""
         if self._rules:
-            yield from self._changes(frame, answer, self._seq, now_s)
+            yield from self._changes(question, frame, answer, now_s, again=True)
 
     def _changes(
-        self, frame: Frame, answer: Answer, of: int | None, now_s: float
+        self, question: str, frame: Frame, answer: Answer, now_s: float, *, again: bool
     ) -> Iterator[Told]:
-        size = frame.pixels.size_wh
-        for change in self._rules.see(self._body, size, self._seq, now_s):
+        size, (body, seq) = frame.pixels.size_wh, self._told[question]
+        for change in self._rules.see(body, size, seq, now_s):
             shown = answer_event(
                 self._stream,
                 self._next_seq(),
                 frame,
                 answer,
-                reused_of=of,
+                question=question,
+                reused_of=seq if again else None,
                 pending=({}, 0),
                 degraded=self.degraded,
             )

@@ -21,19 +21,31 @@ class Totals:
         self._clock = clock
         self._begun_ns = clock.monotonic_ns()
         self._answers = Account()  # of which only what answers took is used
+        self._frames: dict[str, list[AnswerEvent]] = {}  # new answers about one frame, by stream
         self._streams: dict[str, FrameTotals] = {}
         self._gates: dict[str, tuple[GateTotals, ...]] = {}
 
     def take(self, event: Event) -> None:
         """Note one event of one of the streams."""
         if isinstance(event, SummaryEvent):
+            self._timed(event.stream)
             self._streams[event.stream] = event.frames
             self._gates |= event.gates
         elif isinstance(event, AnswerEvent) and not event.reused:
-            self._answers.timed(Timing(**event.timings_ms.model_dump()), event.age_ms)
+            if (about := self._frames.get(event.stream)) and about[0].frame != event.frame:
+                self._timed(event.stream)
+            self._frames.setdefault(event.stream, []).append(event)
+
+    def _timed(self, stream: str) -> None:
+        """Note what the answers about a stream's last frame took."""
+        if about := self._frames.pop(stream, None):
+            took = [Timing(**event.timings_ms.model_dump()) for event in about]
+            self._answers.timed(took, about[0].age_ms)
 
     def summary(self) -> SummaryEvent:
         """The last event of the run."""
+        for stream in list(self._frames):
+            self._timed(stream)
         frames = self._sum()
         elapsed_s = (self._clock.monotonic_ns() - self._begun_ns) / 1e9
         return SummaryEvent(

@@ -102,6 +102,26 @@ def test_the_peak_memory_is_the_streams_own_and_not_that_of_its_parent():
     assert 10 < float(done.stdout) < 300
 
 
+def test_several_questions_are_answered_on_each_frame_and_replayed(
+    nano: Bundle, edgevlm: Run, photograph: Callable[[str], Path]
+):
+    asked = ["--ask", "What is it?", "--ask", "What is behind it?"]
+    words = ["-b", nano.root, "-s", photograph("coffee.png"), "--max-tokens", "3"]
+    done = edgevlm("run", *words, *asked, "--record", "recorded")
+    assert done.returncode == 0, done.stderr
+    *answers, summary = map(json.loads, done.stdout.splitlines())
+    assert [a["question"] for a in answers] == asked[1::2]
+    assert [a["frame"] for a in answers] == [0, 0]
+    assert summary["frames"]["answered"] == summary["frames"]["read"] == 1
+    same = edgevlm("replay", "recorded", "-b", nano.root)
+    assert same.stdout == "2 answers: 2 the same, 0 changed\n", same.stderr
+    fewer = edgevlm("replay", "recorded", "-b", nano.root, "--ask", "Name a colour.", "--json")
+    diff = json.loads(fewer.stdout)
+    assert diff["answers"] == 2
+    assert diff["changed"][-1]["question"] == asked[3]
+    assert diff["changed"][-1]["after"] is None
+
+
 def test_a_config_file_runs_and_flags_override_it(
     nano: Bundle, tmp_path: Path, edgevlm: Run, photograph: Callable[[str], Path]
 ):

@@ -24,7 +24,7 @@ uri = "clip.mp4"
 FULL = """
 name = "door"
 bundle = "b"
-ask = "q"
+ask = [{ text = "q", schema = "parts.json" }]
 sinks = ["sqlite:events.db"]
 record = "recorded"
 [source]
@@ -71,6 +71,7 @@ trust_engines = true
 fallback = "ort-cuda"
 [[rules]]
 name = "crowd"
+question = "q"
 when = ["answer.count >= 3"]
 until = ["answer.count <= 1"]
 for_s = 2.0
@@ -192,8 +193,8 @@ def test_an_unknown_key_like_nothing_else_gets_no_suggestion(write: Any):
         "policy.gate='maybe'", "generation.max_tokens=0", "generation.max_tokens=1.5",
         "generation.temperature=-1", "generation.temperature=inf", "generation.top_p=0",
         "generation.top_p=1.01", "generation.seed=-1", "generation.seed=0.5", "limits.frames=0",
-        "limits.duration_s=0", "engine.threads=-1", "engine.verify='maybe'", "ask=''",
-        "name=''", "ask=[1]", "source=1", "source.realtime=7",
+        "limits.duration_s=0", "engine.threads=-1", "engine.verify='maybe'",
+        "ask=[]", "name=''", "source=1", "source.realtime=7",
     ],
 )  # fmt: skip
 def test_a_value_out_of_its_range_is_refused_and_its_key_named(write: Any, line: str):
@@ -236,7 +237,7 @@ def test_settings_override_the_file_and_the_last_one_wins(write: Any):
     assert config.policy.rate_hz == 4.5
     assert config.policy.gate is False
     assert config.name == "door"
-    assert config.ask == "What is on the table?"
+    assert [q.text for q in config.ask] == ["What is on the table?"]
     assert config.generation.seed == 7
     assert config.bundle == "bundles/nano"
 
@@ -247,7 +248,7 @@ def test_a_camera_number_stays_text(write: Any):
 
 def test_an_override_that_is_no_toml_is_text(write: Any):
     config = load_config(write(SMALL), ["ask=Is the door open?", "bundle=/tmp/a=b"])
-    assert config.ask == "Is the door open?"
+    assert [q.text for q in config.ask] == ["Is the door open?"]
     assert config.bundle == "/tmp/a=b"
 
 

@@ -25,10 +25,12 @@ class Decided:
     Args:
         do: it gets an answer, the last answer stands, or it is dropped for this reason.
         by: the gate that decided; None: all let the frame through.
+        asks: numbers of the questions that were asked, in a recording; empty: all of them.
     """
 
     do: Literal["answer", "reuse", DropReason] = "answer"
     by: str | None = None
+    asks: tuple[int, ...] = ()
 
 
 class Chain:

@@ -75,7 +75,7 @@ class Ask(_Choosing):
     pictures: Trees
     arrays: list[Placed]
     schema_: Schema
-    drafts: Drafts | None = Field(description="what the stream's answers taught so far")
+    drafts: Drafts | None = Field(description="what the question's answers taught so far")
     deadline_ns: int | None
 
 
@@ -87,7 +87,7 @@ class AskMany(_Choosing):
     arrays: list[Placed]
     questions: list[tuple[str, Schema]]
     system: str | None
-    draft: bool
+    drafts: list[Drafts] | None = Field(description="as of ``Ask``, of each question")
     together: bool
 
 
@@ -139,11 +139,11 @@ class Beat(_Said):
 
 
 class Answered(_Said):
-    """Answers, and what they taught."""
+    """Answers, and what each of them taught where something learns."""
 
     kind: Literal["answered"] = "answered"
     answers: list[Answer]
-    drafts: Drafts | None
+    drafts: list[Drafts] | None
 
 
 class Gave(_Said):

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from edgevlm.answer import Answer, Timing, TokenCounts
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.provenance import ParitySummary
 from edgevlm.errors import BackendError, ContractError
-from edgevlm.runtime.model.asking import drafts_of
+from edgevlm.runtime.model.asking import (
+    Asking,
+    Choice,
+    ChoiceOfOne,
+    Question,
+    asking_of,
+    drafts_of_many,
+    questions_of,
+)
 from edgevlm.runtime.model.decode import never
 from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.messages import conversation, replaced
 from edgevlm.runtime.model.missed import Missed
 from edgevlm.runtime.model.one_caller import OneCaller
-from edgevlm.runtime.model.schema import read_schema
 from edgevlm.runtime.model.vision import Encoded
 from edgevlm.runtime.stream.compose import Notice
 from edgevlm.runtime.stream.isolation.exchange import Make
@@ -96,14 +105,7 @@ class Isolated:
         *,
         messages: Sequence[Mapping[str, Any]] | None = None,
         system: str | None = None,
-        schema: Any = None,
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        draft: Drafts | bool = True,
-        deadline_ns: int | None = None,
-        cancelled: Callable[[], bool] = never,
+        **choice: Unpack[ChoiceOfOne],
     ) -> Answer:
         """As ``Vlm.ask``; ``cancelled`` is also asked while another child is waited for.
 
@@ -120,72 +122,60 @@ class Isolated:
             return len(pictures) - 1
 
         turns = replaced(conversation(image, question, messages, system), shown)
-        held_to = read_schema(schema)
-        drafts = drafts_of(draft)
-        (answer,), learnt = self._answers(
+        asking = asking_of(**choice)
+        (answer,) = self._answers(
             lambda number, places: Ask(
                 number=number,
                 lane=self._lane,
                 messages=turns,
                 pictures=pictures,
                 arrays=places,
-                schema_=None if held_to is None else dict(held_to),
-                max_tokens=max_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                seed=seed,
-                drafts=drafts,
-                deadline_ns=deadline_ns,
+                schema_=None if asking.schema is None else dict(asking.schema),
+                drafts=asking.drafts,
+                deadline_ns=asking.budget.deadline_ns,
+                **_choosing(asking),
             ),
             arrays,
-            cancelled,
-            1,
+            [asking],
         )
-        if isinstance(draft, Drafts) and learnt is not None:
-            draft.become(learnt)
         return answer
 
     def ask_many(
         self,
         image: Any,
-        questions: Sequence[str | tuple[str, Any]],
+        questions: Sequence[str | Question],
         *,
         system: str | None = None,
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        draft: bool = True,
+        draft: Sequence[Drafts] | bool = True,
         together: bool = True,
-        cancelled: Callable[[], bool] = never,
+        **choice: Unpack[Choice],
     ) -> list[Answer]:
         """As ``Vlm.ask_many``; errors as ``ask``."""
         arrays: list[Array] = []
         images = image if isinstance(image, list | tuple) else [image]
         pictures = [packed(self._picture(i), arrays) for i in images if i is not None]
-        asked = [(q, None) if isinstance(q, str) else q for q in questions]
-        if odd := [q for q in asked if not isinstance(q, tuple) or len(q) != 2]:
-            raise ContractError(f"a question is a text or (text, schema), got {odd[0]!r:.200}")
-        held_to = [(text, read_schema(schema)) for text, schema in asked]
+        asked = questions_of(questions)
+        each = zip(asked, drafts_of_many(draft, len(asked)), strict=True)
+        asking = [asking_of(schema=s, draft=own or False, **choice) for (_, s), own in each]
+        drafts = [one.drafts for one in asking if one.drafts is not None]
         return self._answers(
             lambda number, places: AskMany(
                 number=number,
                 lane=self._lane,
                 pictures=pictures,
                 arrays=places,
-                questions=[(text, None if s is None else dict(s)) for text, s in held_to],
+                questions=[
+                    (text, None if one.schema is None else dict(one.schema))
+                    for (text, _), one in zip(asked, asking, strict=True)
+                ],
                 system=system,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                seed=seed,
-                draft=draft,
+                drafts=drafts or None,
                 together=together,
+                **_choosing(asking[0]),
             ),
             arrays,
-            cancelled,
-            len(asked),
-        )[0]
+            asking,
+        )
 
     def encode(self, image: Any, among: int = 1) -> Encoded:
         """As ``Vlm.encode``; errors as ``ask``."""
@@ -243,16 +233,24 @@ class Isolated:
         return load_image(given, image.alpha if image else "drop")
 
     def _answers(
-        self, make: Make, arrays: Sequence[Array], cancelled: Callable[[], bool], count: int
-    ) -> tuple[list[Answer], Drafts | None]:
+        self, make: Make, arrays: Sequence[Array], asking: Sequence[Asking]
+    ) -> list[Answer]:
         with self._caller.alone():
-            found = self.process.ask(make, arrays, cancelled)
+            found = self.process.ask(make, arrays, asking[0].budget.cancelled)
         if found is None:
-            return [_cut_short(self._backend.name)] * count, None
+            return [_cut_short(self._backend.name)] * len(asking)
         said, _ = found
-        if not isinstance(said, Answered) or len(said.answers) != count:
+        learning = [one.drafts for one in asking if one.drafts is not None]
+        learnt = said.drafts or [] if isinstance(said, Answered) else []
+        if (
+            not isinstance(said, Answered)
+            or len(said.answers) != len(asking)
+            or len(learnt) != len(learning)
+        ):
             raise self.process.strange("something else than answers")
-        return said.answers, said.drafts
+        for drafts, more in zip(learning, learnt, strict=True):
+            drafts.become(more)
+        return said.answers
 
     def _given(self, make: Make, arrays: Sequence[Array]) -> Any:
         with self._caller.alone():
@@ -268,6 +266,11 @@ class Isolated:
         """End the process. Legal in every state, from any thread, any number of times."""
         self._caller.close()
         self.process.close()
+
+
+def _choosing(asking: Asking) -> dict[str, Any]:
+    """The settings that every kind of question has."""
+    return {"max_tokens": asking.budget.max_tokens, **dataclasses.asdict(asking.sampling)}
 
 
 def _cut_short(backend: str) -> Answer:

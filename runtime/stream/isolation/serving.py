@@ -130,11 +130,11 @@ class Lane:
                 shown,
                 asked.questions,
                 system=asked.system,
-                draft=asked.draft,
+                draft=asked.drafts or False,
                 together=asked.together,
                 **choosing,
             )
-            return Answered(number=number, answers=answers, drafts=None)
+            return Answered(number=number, answers=answers, drafts=asked.drafts)
         answer = model.ask(
             messages=replaced(asked.messages, shown.__getitem__),
             schema=asked.schema_,
@@ -142,7 +142,8 @@ class Lane:
             deadline_ns=asked.deadline_ns,
             **choosing,
         )
-        return Answered(number=number, answers=[answer], drafts=asked.drafts)
+        taught = None if asked.drafts is None else [asked.drafts]
+        return Answered(number=number, answers=[answer], drafts=taught)
 
     def _over(self, asked: Ask | AskMany) -> bool:
         """The parent's stop rule: a sign of life, and leave to go on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,14 @@ class Pair:
 
     Args:
         frame: its index.
+        question: as the recording asked it.
         media_s: its position in the source, where it has one.
         before: the recorded event; None where the recording has no answer (it failed).
         after: the replayed event; None where the replay has none.
     """
 
     frame: int
+    question: str
     media_s: float | None
     before: Body | None
     after: Body | None
@@ -73,31 +75,48 @@ class Diff:
         return tuple(s for s in self.states_after if s not in self.states_before)
 
 
-def compare(recorded: Iterable[Body], replayed: Iterable[Body]) -> Diff:
-    """Pair the answers of two runs by their frames.
+def compare(
+    recorded: Iterable[Body],
+    replayed: Iterable[Body],
+    asked: Sequence[str] = (),
+    asked_again: Sequence[str] = (),
+) -> Diff:
+    """Pair the answers of two runs by their frames and questions.
 
     Args:
         recorded: the events of the recording.
         replayed: those of its replay.
+        asked: the questions of the recording, in order.
+        asked_again: those of the replay; one in the place of another is compared with it.
     """
-    before, states_before = _sorted_out(recorded)
-    after, states_after = _sorted_out(replayed)
+    before, states_before = _sorted_out(recorded, asked)
+    after, states_after = _sorted_out(replayed, asked_again)
     pairs = []
-    for frame in sorted(before.keys() | after.keys()):
-        was, now = before.get(frame), after.get(frame)
-        media_s = (was or now or {}).get("media_s")
-        pairs.append(Pair(frame=frame, media_s=media_s, before=was, after=now))
+    for frame, number in sorted(before.keys() | after.keys()):
+        was, now = before.get((frame, number)), after.get((frame, number))
+        either = was or now or {}
+        pairs.append(
+            Pair(
+                frame=frame,
+                question=either.get("question", ""),
+                media_s=either.get("media_s"),
+                before=was,
+                after=now,
+            )
+        )
     return Diff(pairs=tuple(pairs), states_before=states_before, states_after=states_after)
 
 
 def _sorted_out(
-    events: Iterable[Body],
-) -> tuple[dict[int, Body], tuple[tuple[str, str, int], ...]]:
-    answers: dict[int, Body] = {}
+    events: Iterable[Body], asked: Sequence[str]
+) -> tuple[dict[tuple[int, int], Body], tuple[tuple[str, str, int], ...]]:
+    """Answers by their frame and the number of their question, and states."""
+    numbers = {text: number for number, text in enumerate(asked)}
+    answers: dict[tuple[int, int], Body] = {}
     states = []
     for event in events:
         if event["kind"] == "answer" and not event["reused"]:
-            answers[event["frame"]] = event
+            answers[event["frame"], numbers.get(event.get("question", ""), 0)] = event
         elif event["kind"] == "state":
             states.append((event["rule"], event["phase"], event["frame"]))
     return answers, tuple(states)

@@ -54,6 +54,9 @@ class Seen(_Line):
     """A frame and what became of it."""
 
     do: Literal["answer", "reuse", "fail"]
+    asks: tuple[int, ...] = Field(
+        default=(), description="numbers of the questions asked, where others' answers stood"
+    )
     index: int
     size_wh: tuple[int, int]
     captured_ns: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -106,7 +107,8 @@ class Playback:
                 self._gates = decision.gates
             else:
                 self._account.read += 1
-                self._decided = Decided("reuse" if decision.do == "reuse" else "answer")
+                do: Literal["reuse", "answer"] = "reuse" if decision.do == "reuse" else "answer"
+                self._decided = Decided(do, asks=decision.asks)
                 yield self._frame(decision)
 
     def _frame(self, seen: Seen) -> Frame:

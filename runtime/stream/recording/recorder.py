@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, get_args
 
@@ -82,6 +82,7 @@ class Recorder:
         frame: Frame,
         do: FrameDecision,
         dropped: Mapping[DropReason, int],
+        asks: Sequence[int] = (),
     ) -> None:
         """A frame was answered, had its answer reused, or failed."""
         self._drops(dropped)
@@ -90,6 +91,7 @@ class Recorder:
         self._decide(
             Seen(
                 do=do,
+                asks=tuple(asks),
                 index=frame.index,
                 size_wh=frame.pixels.size_wh,
                 captured_ns=frame.captured_ns,

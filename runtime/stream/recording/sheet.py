@@ -48,7 +48,8 @@ def _cell(sheet: Image.Image, place: tuple[int, int], folder: Path, pair: Pair) 
     at = "" if pair.media_s is None else f", {pair.media_s:.2f} s"
     fields = f": {', '.join(pair.fields)}" if pair.fields else ""
     y = top + PICTURE_H
-    pen.text((left, y), f"frame {pair.frame}{at}{fields}", _INK, font)
+    head = f"frame {pair.frame}{at}{fields}  {pair.question}"
+    pen.text((left, y), textwrap.shorten(head, 52), _INK, font)
     for sign, body, colour in (("-", pair.before, _BEFORE), ("+", pair.after, _AFTER)):
         text = "(no answer)" if body is None else str(body["text"])
         lines = textwrap.wrap(f"{sign} {text}", 52) or [sign]

@@ -47,11 +47,17 @@ class Sinks:
         """True if one of them wants to know of frames."""
         return bool(self._watchers)
 
-    def seen(self, frame: Frame, do: Decision, dropped: Mapping[DropReason, int]) -> None:
+    def seen(
+        self,
+        frame: Frame,
+        do: Decision,
+        dropped: Mapping[DropReason, int],
+        asks: Sequence[int] = (),
+    ) -> None:
         """Tell those that want to know of a frame; what they say comes with the next event."""
         for watcher in self._watchers:
             try:
-                watcher.seen(frame, do, dropped)
+                watcher.seen(frame, do, dropped, asks)
             except SinkError as exc:
                 self._said.append(exc)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -49,13 +49,20 @@ class Sink(Protocol):
 class Watcher(Protocol):
     """A sink that also wants to know of every frame, before the events that the frame has."""
 
-    def seen(self, frame: Frame, do: Decision, dropped: Mapping[DropReason, int]) -> None:
+    def seen(
+        self,
+        frame: Frame,
+        do: Decision,
+        dropped: Mapping[DropReason, int],
+        asks: Sequence[int] = (),
+    ) -> None:
         """A frame was looked at.
 
         Args:
             frame: the frame.
             do: it got an answer of its own, the last one stands, or the model failed.
             dropped: all drops of the stream so far, by reason.
+            asks: numbers of the questions that were answered, where answers to others stood.
 
         Raises:
             SinkError: as ``write``.

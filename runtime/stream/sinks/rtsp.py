@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from urllib.parse import quote
 
@@ -80,7 +80,13 @@ class RtspSink:
         child.feed(json.dumps(settings | size).encode() + b"\n", self._timeout_s)
         return child
 
-    def seen(self, frame: Frame, do: Decision, _dropped: Mapping[DropReason, int]) -> None:
+    def seen(
+        self,
+        frame: Frame,
+        do: Decision,
+        _dropped: Mapping[DropReason, int],
+        _asks: Sequence[int] = (),
+    ) -> None:
         """A frame was looked at: published now, or with the answer that it is about to get."""
         publisher = self._publisher
         self._fresh = None
@@ -102,10 +108,8 @@ class RtspSink:
         if publisher is None:
             raise SinkError(f"{self.name} is closed")
         self._standing.take(told.event)
-        if isinstance(told.event, AnswerEvent):
-            image, self._fresh = self._fresh, None
-            if image is not None:
-                self._publish(publisher, image, fresh=True)
+        if isinstance(told.event, AnswerEvent) and self._fresh is not None:
+            self._publish(publisher, self._fresh, fresh=True)  # again with each further answer
         if said := publisher.take_said():
             raise SinkError(f"{self.name}: {'; '.join(said)}")
 

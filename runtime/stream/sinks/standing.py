@@ -1,4 +1,4 @@
-"""What is to be written on a frame: the answer that stands, and the states that are on."""
+"""What is to be written on a frame: the answers that stand, and the states that are on."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ class Standing:
     """Follows the events of one stream."""
 
     def __init__(self) -> None:
-        self.text = ""
+        self._answers: dict[str, str] = {}  # by question
         self._states: dict[str, str] = {}
+
+    @property
+    def text(self) -> str:
+        """The answer that stands; of several questions, one behind the other."""
+        return " | ".join(self._answers.values())
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -24,4 +29,4 @@ class Standing:
             if event.phase == "begin":
                 self._states[event.rule] = event.state_id
         elif isinstance(event, AnswerEvent):
-            self.text = event.text
+            self._answers[event.question] = event.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,13 @@ class VideoSink:
         self._standing = Standing()
         self._failed = False
 
-    def seen(self, frame: Frame, do: Decision, _dropped: Mapping[DropReason, int]) -> None:
+    def seen(
+        self,
+        frame: Frame,
+        do: Decision,
+        _dropped: Mapping[DropReason, int],
+        _asks: Sequence[int] = (),
+    ) -> None:
         """A frame was looked at; it is drawn when its event, if it has one, is known."""
         self._draw()
         self._waiting = (frame, do)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,23 @@ def changes(
     """
     found = []
     for name in sorted(set(streams or stored_streams(path))):
-        reader, only = _Reader(name), [name]
+        only = [name]
+
+        def before(question: str, only: Sequence[str] = only) -> Evidence | None:
+            """The last answer to one of several questions, of before the beginning."""
+            where = [_NEW, Condition("question", "=", question)]
+            last = find(
+                path,
+                until_ms=since_ms,
+                streams=only,
+                kinds=["answer"],
+                where=where,
+                limit=1,
+                thumbnails=True,
+            )
+            return next(map(_evidence, last), None)
+
+        reader = _Reader(name, before)
         for event in find(path, until_ms=since_ms, streams=only, kinds=["state"]):
             reader.state_before(event)
         for event in find(path, until_ms=since_ms, streams=only, limit=1):
@@ -66,10 +82,17 @@ def changes(
 
 
 class _Reader:
-    """Goes through one stream's events in the order in which they were written."""
+    """Goes through one stream's events in the order in which they were written.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: of the stream.
+        before: gives the last answer to a question of before the beginning.
+    """
+
+    def __init__(self, name: str, before: Callable[[str], Evidence | None]) -> None:
         self.found = StreamChanges(stream=name)
+        self._before = before
+        self._last: dict[str, Evidence | None] = {}  # answers by question
         self._open: dict[str, StateChange] = {}
         self._run: str | None = None
         self._over = False  # the last run has told its summary
@@ -136,7 +159,13 @@ class _Reader:
         self._heard = at or self._heard
 
     def _answer(self, shown: Evidence) -> None:
-        found, last = self.found, self.found.last
+        found, question = self.found, shown.question
+        if question not in self._last:
+            found.questions.append(question)
+            one = found.before  # of any question, and nearly always of the only one
+            known = one is not None and one.question in ("", question)
+            self._last[question] = one if known else self._before(question)
+        last, self._last[question] = self._last[question], shown
         found.answers += 1
         _count(found.said, in_words(shown.says))
         found.last = shown
@@ -167,6 +196,7 @@ def _evidence(event: StoredEvent) -> Evidence:
         id=event.id,
         at=body["captured_at"],
         frame=body["frame"],
+        question=body.get("question", ""),
         says=body["text"].strip() if body["answer"] is None else body["answer"],
         pictured=event.thumbnail is not None,
     )

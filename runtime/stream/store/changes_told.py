@@ -33,10 +33,15 @@ def _answers(found: StreamChanges) -> str:
         return "no answer is kept"
     if not found.answers:
         return f"no new answer; the last one, of {found.last.at}, says {_said(found.last.says)}"
+    several = len(found.questions) > 1
+    if not found.different and several:
+        asked = len(found.questions)
+        return f"nothing changed in {found.answers} new answers to {asked} questions"
     if not found.different:
         return f"nothing changed, {found.answers} new answers all say {_said(found.last.says)}"
     listed = [
-        f"{_said(c.before.says)} became {_said(c.after.says)} at {c.after.at}"
+        (f"{c.after.question} " if several else "")
+        + f"{_said(c.before.says)} became {_said(c.after.says)} at {c.after.at}"
         for c in found.changes[:MOST_LISTED]
     ]
     more = found.different - len(listed)

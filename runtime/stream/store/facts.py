@@ -16,6 +16,7 @@ class Evidence:
         id: of the event in the store.
         at: when the frame was captured, RFC 3339.
         frame: its index in its source.
+        question: to which it is the answer; empty in stores of before there were several.
         says: the object, where a schema was given, else the text.
         pictured: the store holds a small picture of the frame.
     """
@@ -23,13 +24,14 @@ class Evidence:
     id: str
     at: str
     frame: int
+    question: str
     says: Any
     pictured: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An answer that differs from the one before it.
+    """An answer that differs from the one before it to the same question.
 
     Args:
         before: the earlier one.
@@ -68,6 +70,7 @@ class StreamChanges:
         before: the answer that stood when the time began; None if none is kept.
         last: the last answer.
         answers: how many new ones there were.
+        questions: to which they are the answers, in the order in which they were met.
         different: how many of them differ from the one before.
         changes: those, the first ``MOST_CHANGES``.
         said: how often each answer was given, as text.
@@ -81,6 +84,7 @@ class StreamChanges:
     before: Evidence | None = None
     last: Evidence | None = None
     answers: int = 0
+    questions: list[str] = field(default_factory=list)
     different: int = 0
     changes: list[Change] = field(default_factory=list)
     said: dict[str, int] = field(default_factory=dict)

@@ -88,6 +88,7 @@ class EventStore:
         self._thumbnails = thumbnails
         self._embedder = embedder
         self._not_embedded = ""
+        self._last_embedded: tuple[Frame, Float32] | None = None
         self._clock = clock
         self._waiting: deque[_Row] = deque()
         self._db: sqlite3.Connection | None = self._open()
@@ -167,12 +168,15 @@ class EventStore:
     def _embedded(self, frame: Frame) -> Float32 | None:
         if self._embedder is None:
             return None
+        if self._last_embedded is not None and self._last_embedded[0] is frame:
+            return self._last_embedded[1]  # of the answer to another question about it
         try:
             vector = self._embedder.image(frame.pixels.rgb())
         except (BackendError, ImageError) as exc:
             self._not_embedded = str(exc)
             return None
         self._not_embedded = ""
+        self._last_embedded = frame, vector
         return vector
 
     def _bound(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from edgevlm.bundle import Bundle
 from edgevlm.errors import ContextOverflow, ContractError, SchemaError
 from edgevlm.runtime.backends.base import Backend, Graph
 from edgevlm.runtime.backends.scripted import ScriptedBackend
+from edgevlm.runtime.model.asking import Choice, ChoiceOfOne, asking_of
+from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.vlm import Vlm
 
@@ -81,6 +84,39 @@ def test_sampled_answers_are_drawn_as_each_alone(model: Vlm, photograph: Photogr
     apart = [model.ask(picture, question, max_tokens=6, **options) for question in asked]
     together = model.ask_many(picture, asked, max_tokens=6, **options)
     assert [exactly(a) for a in together] == [exactly(a) for a in apart]
+
+
+def test_each_question_has_drafts_that_learn_from_frame_to_frame(
+    model: Vlm, photograph: Photograph
+):
+    picture, asked = photograph("coffee.png"), ["What is this?", "What is this for?"]
+    apart = [model.ask(picture, question, max_tokens=8, draft=False) for question in asked]
+    drafts = [Drafts(), Drafts()]
+    for _ in range(2):
+        found = model.ask_many(picture, asked, max_tokens=8, draft=drafts, together=False)
+        assert [a.token_ids for a in found] == [a.token_ids for a in apart]
+    assert all(a.tokens.accepted > 0 for a in found)
+    assert [len(taught.answers) for taught in drafts] == [1, 1]
+    with pytest.raises(ContractError, match="2 questions and 1 drafts"):
+        model.ask_many(picture, asked, draft=drafts[:1])
+
+
+def test_what_a_stream_may_choose_is_what_the_model_takes():
+    """``Choice`` and ``ChoiceOfOne`` are the keywords of ``Vlm``, in one place for all others."""
+    taken = {
+        name: {
+            key
+            for key, parameter in inspect.signature(getattr(Vlm, name)).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        }
+        for name in ("ask", "ask_many")
+    }
+    assert taken["ask"] == set(ChoiceOfOne.__annotations__) | {"messages", "system"}
+    assert taken["ask_many"] == set(Choice.__annotations__) | {"system", "draft", "together"}
+    meant = inspect.signature(asking_of).parameters
+    assert set(meant) == set(ChoiceOfOne.__annotations__)
+    given = inspect.signature(Vlm.ask).parameters
+    assert {k: p.default for k, p in meant.items()} == {k: given[k].default for k in meant}
 
 
 class Loads:

@@ -113,6 +113,22 @@ def test_nothing_new_is_said_as_nothing_new(tmp_path: Path):
     assert "no new answer; the last one, of 2026-01-01T00:00:10.000Z" in sentence(found(path, 60))
 
 
+def test_an_answer_is_compared_with_the_last_one_to_its_own_question(tmp_path: Path):
+    path = tmp_path / "events.db"
+    colour, count = "Which colour?", "How many?"
+    given = [(0, "red", colour), (1, "two", count), (2, "red", colour), (3, "two", count)]
+    stored = [
+        (at_s, told(n, text, at_s=at_s, question=question))
+        for n, (at_s, text, question) in enumerate([*given, (4, "six", count)])
+    ]
+    store(path, stored)
+    whole = found(path, 0.5)
+    assert (whole.answers, whole.different, whole.questions) == (4, 1, [count, colour])
+    assert 'main: How many? "two" became "six" at 2026' in sentence(whole)
+    assert "nothing changed in 2 new answers to 2 questions" in sentence(found(path, 1.5, 3.5))
+    assert found(path, 3.5).changes[0].before.at == "2026-01-01T00:00:03.000Z"
+
+
 def test_a_store_that_begins_later_knows_nothing_of_before(tmp_path: Path):
     path = tmp_path / "events.db"
     store(path, says((100, "a cat"), (110, "a dog")))

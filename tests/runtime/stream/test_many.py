@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -76,7 +76,13 @@ class Keeping:
         self.threads.add(threading.current_thread().name)
         self.told.append(told)
 
-    def seen(self, frame: Frame, do: str, dropped: dict[str, int]) -> None:  # noqa: ARG002
+    def seen(
+        self,
+        frame: Frame,
+        do: str,  # noqa: ARG002
+        dropped: dict[str, int],  # noqa: ARG002
+        asks: Sequence[int] = (),  # noqa: ARG002
+    ) -> None:
         self.threads.add(threading.current_thread().name)
         self.frames.append(frame.index)
 

@@ -20,6 +20,7 @@ def told(
     at_s: float = 0.0,
     answer: dict | None = None,
     stream: str = "main",
+    question: str = "What is it?",
 ) -> Told:
     """An answer about a grey frame captured ``at_s`` seconds into 2026."""
     frame = Frame(
@@ -38,7 +39,16 @@ def told(
         tokens=TokenCounts(),
         backend="ort-cpu",
     )
-    event = answer_event(stream, seq, frame, said, reused_of=None, pending=({}, 0), degraded=())
+    event = answer_event(
+        stream,
+        seq,
+        frame,
+        said,
+        question=question,
+        reused_of=None,
+        pending=({}, 0),
+        degraded=(),
+    )
     return Told(event, frame)
 
 

@@ -82,10 +82,17 @@ def test_answers_are_those_of_the_same_model_in_this_process(
     seen = there.encode(picture)
     np.testing.assert_array_equal(seen.tokens, here.encode(picture).tokens)
     questions: list[str | tuple[str, Any]] = ["What?", ("Is there a person?", SCHEMA)]
-    far_many = there.ask_many(picture, questions, max_tokens=4)
-    assert [a.text for a in far_many] == [
-        a.text for a in here.ask_many(picture, questions, max_tokens=4)
-    ]
+    many_there, many_here = [Drafts(), Drafts()], [Drafts(), Drafts()]
+    for together in (True, False, False):
+        far_many = there.ask_many(
+            picture, questions, max_tokens=4, draft=many_there, together=together
+        )
+        near_many = here.ask_many(
+            picture, questions, max_tokens=4, draft=many_here, together=together
+        )
+        assert [(a.text, a.tokens) for a in far_many] == [(a.text, a.tokens) for a in near_many]
+        assert many_there == many_here
+    assert all(taught != Drafts() for taught in many_there)
     assert (there.parity, there.missed, there.bundle.id) == (here.parity, None, here.bundle.id)
 
 
