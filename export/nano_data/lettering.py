@@ -84,5 +84,5 @@ def _folder() -> Path:
     """Matplotlib is not imported for it: that takes a second."""
     spec = find_spec("matplotlib")
     if spec is None or spec.origin is None:
-        raise ExportError("text is written in matplotlib's fonts: pip install 'edgevlm[plot]'")
+        raise ExportError("text is written in matplotlib's fonts: pip install 'edgevlm[data]'")
     return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
