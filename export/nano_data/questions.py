@@ -126,9 +126,9 @@ def _presence(scene: _Scene) -> Question:
         answer = "yes"
     else:
         name, answer = scene.absent(), "no"
-        general = also_called(name)
-        if general and scene.rng.random() < 0.3:
-            word = general[int(scene.rng.integers(len(general)))]
+        wider = also_called(name)
+        if wider and scene.rng.random() < 0.3:
+            word = wider[int(scene.rng.integers(len(wider)))]
             name = word if word not in scene.shown else name
     verb = "Are" if is_plural(name) else "Is"
     form = scene.said(

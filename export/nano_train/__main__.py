@@ -1,6 +1,6 @@
-"""``python -m edgevlm.export.nano_train RUN``: pictures, two lessons, weights; goes on where it was.
+"""``python -m edgevlm.export.nano_train RUN``: pictures, two lessons, weights.
 
-``RUN`` is a folder that may hold nothing, or an interrupted run. At its end it holds
+``RUN`` is a folder that may hold nothing, or an interrupted run, which goes on. At its end it holds
 ``heads.safetensors`` and ``lora.safetensors``, which ``edgevlm export nano`` takes, the log of
 every step and ``curves.png``.
 """
@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from edgevlm.errors import EdgeVlmError
+from edgevlm.errors import EdgeVLMError
 from edgevlm.export.nano_train.settings import read_settings
 
 
@@ -24,7 +24,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         _train(args.run, args.caches or args.run / "pictures", args.config)
-    except EdgeVlmError as exc:
+    except EdgeVLMError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return 1
     return 0

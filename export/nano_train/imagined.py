@@ -62,7 +62,7 @@ def imagine(lexicon: Lexicon, names: Sequence[str], rng: np.random.Generator) ->
             continue
         taken |= mask
         colour = str(rng.choice(COLOURS)) if rng.random() < 0.7 else None
-        cover[len(things)] = torch.from_numpy(mask.astype(np.float32))
+        cover[len(things)] = torch.as_tensor(mask.astype(np.float32))
         directions[len(things)] = lexicon.thing(name, colour)
         things.append(SeenThing(name=name, group="", colour=colour, box_xyxy=box, mask=mask))
     black = np.zeros((COVER, COVER, 3), np.uint8)
@@ -91,7 +91,7 @@ def imagined_tokens(
     """What a connector would say of them, with something wrong, ``(scenes, side^2, hidden)``."""
     cover = torch.stack([s.cover for s in scenes])
     said = lexicon.tokens(cover, torch.stack([s.directions for s in scenes]), side)
-    noise = torch.from_numpy(rng.normal(size=said.shape).astype(np.float32))
-    lengths = torch.from_numpy(rng.uniform(*_NOISE, (len(scenes), 1, 1)).astype(np.float32))
+    noise = torch.as_tensor(rng.normal(size=said.shape).astype(np.float32))
+    lengths = torch.as_tensor(rng.uniform(*_NOISE, (len(scenes), 1, 1)).astype(np.float32))
     said = said + noise * lengths / said.shape[-1] ** 0.5
     return lexicon.centre + lexicon.length * said

@@ -64,7 +64,7 @@ def language_model(gguf: GgufFile, rank: int, alpha: float, dtype: torch.dtype) 
     for name in model.state_dict():
         if name == "lm_head.weight":
             continue
-        state[name] = torch.from_numpy(gguf.get(name.removeprefix("model.")).copy())
+        state[name] = torch.as_tensor(gguf.get(name.removeprefix("model.")).copy())
     missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or [m for m in missing if m != "lm_head.weight"]:
         raise RuntimeError(f"the weights do not fit: {missing}, {unexpected}")
@@ -93,7 +93,9 @@ def corrections(model: Any) -> dict[str, nn.Parameter]:
 
 def save_corrections(model: Any, path: Path, rank: int, alpha: float) -> None:
     """Write them in half precision, with rank and alpha in the header."""
-    tensors = {n: p.detach().to(torch.float16).contiguous() for n, p in corrections(model).items()}
+    tensors = {
+        n: p.detach().to("cpu", torch.float16).contiguous() for n, p in corrections(model).items()
+    }
     save_file(tensors, path, {"r": str(rank), "lora_alpha": str(alpha), "format": "pt"})
 
 

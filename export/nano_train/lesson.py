@@ -48,7 +48,9 @@ class Lesson:
         )
         self.step = 0
         if self._path.is_file():
-            kept = torch.load(self._path, weights_only=True)
+            kept = torch.load(
+                self._path, weights_only=True, map_location=torch.get_default_device()
+            )
             self.step = int(kept["step"])
             self._optimizer.load_state_dict(kept["optimizer"])
             for key, module in modules.items():

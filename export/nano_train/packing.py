@@ -122,7 +122,7 @@ def _stacked(rows: Sequence[_Row]) -> Packed:
     length = max(len(r.ids) for r in rows)
 
     def padded(name: str, fill: float, kind: type) -> Array:
-        found = np.full((len(rows), length), fill, kind)
+        found: Array = np.full((len(rows), length), fill, kind)
         for n, row in enumerate(rows):
             values = getattr(row, name)
             found[n, : len(values)] = values
@@ -134,11 +134,11 @@ def _stacked(rows: Sequence[_Row]) -> Packed:
         (parts[:, None, :] == SHARED) | (parts[:, None, :] == parts[:, :, None])
     )
     return Packed(
-        ids=torch.from_numpy(padded("ids", 0, np.int64)),
-        positions=torch.from_numpy(padded("positions", 0, np.int64)),
-        seen=torch.from_numpy(seen[:, None]),
-        targets=torch.from_numpy(padded("targets", NONE, np.int64)),
-        weights=torch.from_numpy(padded("weights", 0, np.float32)),
+        ids=torch.as_tensor(padded("ids", 0, np.int64)),
+        positions=torch.as_tensor(padded("positions", 0, np.int64)),
+        seen=torch.as_tensor(seen[:, None]),
+        targets=torch.as_tensor(padded("targets", NONE, np.int64)),
+        weights=torch.as_tensor(padded("weights", 0, np.float32)),
     )
 
 

@@ -61,7 +61,7 @@ class Perceiving:
         """One number for each thing that is learnt."""
         stages = self._seeing.stages(arrays)
         trunk = _dropped(self._seeing.standardised(stages), rng)
-        cover = torch.from_numpy(arrays["cover"].astype(np.float32)) / 255
+        cover = torch.as_tensor(arrays["cover"].astype(np.float32)) / 255
         numbers, directions = self.things(told)
         cells = heads.neck(trunk)
         texts = heads.semantic.texts(self._lexicon.means)
@@ -87,7 +87,7 @@ class Perceiving:
         thing = numbers.gather(1, which)
         shown = (small.sum(1) > 0.5).float()
         target = torch.where(most > 0.5, thing, torch.where(small.sum(1) < 0.1, 0, -1))
-        drawn = torch.from_numpy(rng.random(target.shape) < _GROUND)
+        drawn = torch.as_tensor(rng.random(target.shape) < _GROUND)
         known = (target > 0) | ((target == 0) & drawn)
         scale = heads.semantic.scale.exp()
         rows = heads.semantic.cells(cells)[known]
@@ -162,14 +162,14 @@ def mask_losses(
     for i in some:
         there = torch.nonzero(numbers[i] >= 0).flatten().tolist()
         thing = cover[i, there[int(rng.integers(len(there)))]]
-        p, n = _prompt(thing.numpy(), cover[i].sum(0).numpy(), rng)
+        p, n = _prompt(thing.cpu().numpy(), cover[i].sum(0).cpu().numpy(), rng)
         points.append(p)
         labels.append(n)
         wanted.append(thing)
     logits, scores = head(
         head.embed(fine[some], cells[some]),
-        torch.from_numpy(np.stack(points)),
-        torch.from_numpy(np.stack(labels)),
+        torch.as_tensor(np.stack(points)),
+        torch.as_tensor(np.stack(labels)),
     )
     target = torch.stack(wanted)
     cross = functional.binary_cross_entropy_with_logits(logits, target)
@@ -218,7 +218,7 @@ def _dropped(trunk: Trunk, rng: np.random.Generator, chance: float = 0.1) -> Tru
     """The stages with some channels of some pictures left out, so that none is relied on."""
     return Trunk(
         *(
-            x * torch.from_numpy((rng.random((*x.shape[:2], 1, 1)) > chance).astype(np.float32))
+            x * torch.as_tensor((rng.random((*x.shape[:2], 1, 1)) > chance).astype(np.float32))
             for x in trunk
         )
     )

@@ -59,6 +59,8 @@ class School:
 
     def __init__(self, settings: Settings, caches: Path, folder: Path) -> None:
         torch.set_num_threads(settings.threads)
+        if settings.device != "cpu":
+            torch.set_default_device(settings.device)
         torch.manual_seed(settings.seed)
         self.settings, self._folder = settings, folder
         self._gguf = GgufFile(packages.DECODER.locate())
@@ -95,7 +97,7 @@ class School:
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
             rng = np.random.default_rng([self.settings.seed, 1, step])
             drawn = self._draw(chosen.batch, rng)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(self.settings.device, torch.bfloat16):
                 found = self.perceiving.losses(self.heads, drawn.arrays, drawn.told, rng)
                 return weighted(found), found
 
@@ -116,7 +118,7 @@ class School:
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
             rng = np.random.default_rng([self.settings.seed, 2, step])
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(self.settings.device, torch.bfloat16):
                 return self._answer(model, rng)
 
         for step in lesson.run(losses):
@@ -129,9 +131,7 @@ class School:
         chosen = self.settings.second
         side = int(rng.choice(SIDES))
         drawn = self._draw(chosen.batch, rng)
-        stages = self.seeing.stages(drawn.arrays)
-        cells = self.heads.neck(self.seeing.standardised(stages))
-        tokens = self.heads.connector(cells, self.seeing.guess(stages.coarse, side), side)
+        tokens = self.tokens(drawn.arrays, side)
         sentences = [
             label_sentence(t.labels) if rng.random() < chosen.labelled else "" for t in drawn.told
         ]
@@ -141,8 +141,8 @@ class School:
             words = imagined_tokens(self.lexicon, scenes, side, rng)
             tokens = torch.cat([tokens, words + self.heads.connector.placed(side)])
             for scene in scenes:
-                found = asker().questions(scene.picture, rng)
-                asked.append(_chosen(tuple(found), chosen.questions, rng))
+                possible = tuple(asker().questions(scene.picture, rng))
+                asked.append(_chosen(possible, chosen.questions, rng))
                 sentences.append("")
         packed = self.packer.pack(side * side, sentences, asked)
         loss, right = answer_loss(model, tokens, packed)
@@ -153,6 +153,13 @@ class School:
             loss = loss + chosen.perceiving * perceived
             told |= {"perceiving": perceived, "tokens": found["tokens"]}
         return loss, told
+
+    def tokens(self, arrays: dict[str, Array], side: int) -> Tensor:
+        """Visual tokens of cached pictures, float32 ``(batch, side^2, hidden)``."""
+        stages = self.seeing.stages(arrays)
+        cells = self.heads.neck(self.seeing.standardised(stages))
+        found: Tensor = self.heads.connector(cells, self.seeing.guess(stages.coarse, side), side)
+        return found
 
     def _draw(self, count: int, rng: np.random.Generator) -> _Drawn:
         others = round(count * _OTHERS_SHARE)
@@ -166,7 +173,7 @@ class School:
     def save_heads(self) -> None:
         """Write the heads as ``export/nano`` reads them."""
         state = folded(self.heads, self.seeing.moments)
-        tensors = {n: t.to(torch.float16).contiguous() for n, t in state.items()}
+        tensors = {n: t.to("cpu", torch.float16).contiguous() for n, t in state.items()}
         save_file(tensors, self._folder / HEADS_FILE)
 
 

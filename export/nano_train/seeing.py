@@ -26,13 +26,13 @@ class Seeing:
     def __init__(self, words: Words, moments: dict[str, tuple[Tensor, Tensor]]) -> None:
         net, state = encoder()
         head = net.blocks[-1].convs[0]
-        self._head = torch.from_numpy(head.weight), torch.from_numpy(head.bias)
-        self.classifier = torch.from_numpy(net.classifier), torch.from_numpy(net.classifier_bias)
+        self._head = torch.as_tensor(head.weight), torch.as_tensor(head.bias)
+        self.classifier = torch.as_tensor(net.classifier), torch.as_tensor(net.classifier_bias)
         named = words.mean(packages.class_names()).numpy()
         length = float(np.linalg.norm(words.table, axis=1).mean())
         fitted = connector.fit(state, named, length)
         self._guess = {
-            name: torch.from_numpy(getattr(fitted, name))
+            name: torch.as_tensor(getattr(fitted, name))
             for name in ("mean", "deviation", "weight", "centre")
         }
         self._length = fitted.length
@@ -41,7 +41,7 @@ class Seeing:
     def stages(self, arrays: dict[str, Array]) -> Trunk:
         """Of cached pictures, the last stage behind the encoder's last convolution."""
         fine, middle, narrow = (
-            torch.from_numpy(arrays[n].astype(np.float32)) for n in ("fine", "middle", "narrow")
+            torch.as_tensor(arrays[n].astype(np.float32)) for n in ("fine", "middle", "narrow")
         )
         coarse = functional.conv2d(narrow, *self._head).clamp(0, 6)
         return Trunk(fine, middle, coarse)
@@ -57,7 +57,7 @@ class Seeing:
 
     def guess(self, coarse: Tensor, side: int) -> Tensor:
         """Closed-form tokens ``(batch, side^2, hidden)`` of the stage as ``stages`` gives it."""
-        pool = torch.from_numpy(GridPool(side * side).matrix(coarse.shape[-1]))
+        pool = torch.as_tensor(GridPool(side * side).matrix(coarse.shape[-1]))
         pooled = (coarse.flatten(2) @ pool).transpose(1, 2)
         g = self._guess
         x = functional.normalize((pooled - g["mean"]) / g["deviation"], dim=-1)

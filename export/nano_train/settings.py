@@ -25,7 +25,7 @@ class Pictures(_Strict):
 class First(_Strict):
     """The lesson without the language model."""
 
-    steps: int = Field(default=1300, gt=0)
+    steps: int = Field(default=1000, gt=0)
     batch: int = Field(default=64, gt=0)
     rate: float = Field(default=1e-3, gt=0, description="learning rate at its highest")
 

@@ -42,7 +42,7 @@ class Words:
     def mean(self, names: Sequence[str]) -> Tensor:
         """Float32 ``(names, hidden)``: every name behind a space, its tokens averaged."""
         rows = [self.table[self.tokenizer.encode(f" {name}").ids].mean(0) for name in names]
-        return torch.from_numpy(np.stack(rows))
+        return torch.as_tensor(np.stack(rows))
 
 
 class Lexicon:
@@ -59,7 +59,7 @@ class Lexicon:
         self.names = tuple(dict.fromkeys([BACKGROUND, *things, *general, *others]))
         self.place = {name: n for n, name in enumerate(self.names)}
         self.means = words.mean(self.names)
-        self.centre = torch.from_numpy(words.table.mean(0))
+        self.centre = torch.as_tensor(words.table.mean(0))
         self.length = float(np.linalg.norm(words.table - words.table.mean(0), axis=1).mean())
         self.directions = functional.normalize(self.means - self.centre, dim=1)
         self.colours = self._directions(words, COLOURS)
