@@ -93,7 +93,7 @@ class Lesson:
 
     def keep(self) -> None:
         """Write everything that is needed to go on."""
-        state = {key: _trained(module) for key, module in self._modules.items()}
+        state: dict[str, Any] = {key: _trained(m) for key, m in self._modules.items()}
         state |= {"step": self.step, "optimizer": self._optimizer.state_dict()}
         part = self._path.with_suffix(".part")
         torch.save(state, part)
