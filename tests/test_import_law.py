@@ -243,7 +243,8 @@ def imported(text: str) -> set[str]:
 
 def test_threads_start_in_one_file_only():
     starting = {m for m, p in SOURCES.items() if concurrency(p.read_text("utf-8"))}
-    assert starting == {"edgevlm.runtime.stream.handover"}
+    # A stream has its threads in one place; training composes its pictures in several processes.
+    assert starting == {"edgevlm.runtime.stream.handover", "edgevlm.export.nano_train.cache"}
 
 
 @pytest.mark.parametrize(
@@ -304,9 +305,13 @@ def loaded_by(statements: str) -> set[str]:
     return {n if n.startswith("edgevlm") else n.split(".")[0] for n in names}
 
 
-def every_module_of(package: str) -> str:
-    """Statements that import every module of a package."""
-    return "\n".join(f"import {m}" for m in SOURCES if m == package or m.startswith(f"{package}."))
+def every_module_of(package: str, besides: str = "-") -> str:
+    """Statements that import every module of a package, besides those of another within it."""
+    return "\n".join(
+        f"import {m}"
+        for m in SOURCES
+        if (m == package or m.startswith(f"{package}.")) and not m.startswith(besides)
+    )
 
 
 def test_importing_the_package_loads_nothing_heavy():
@@ -327,6 +332,7 @@ def test_importing_all_of_the_runtime_loads_no_engine_and_nothing_of_the_export(
 
 def test_importing_all_of_the_export_works_without_torch():
     absent = "import sys\nfor n in ('torch', 'transformers', 'onnxruntime'): sys.modules[n] = None"
-    loaded = loaded_by(f"{absent}\n{every_module_of('edgevlm.export')}")
+    modules = every_module_of("edgevlm.export", besides="edgevlm.export.nano_train")
+    loaded = loaded_by(f"{absent}\n{modules}")
     assert "edgevlm.export.decoder.ort_gqa" in loaded
     assert {n for n in loaded if n.startswith(("edgevlm.runtime", "edgevlm.cli"))} == set()
