@@ -34,12 +34,8 @@ class Lease(Protocol):
         """Between two tokens: let a stream go first that is more urgent, and take up again."""
         ...
 
-    def give(self, visual: int | None = 0) -> None:
-        """Give the model back; nothing if it is not held.
-
-        Args:
-            visual: tokens of pictures that went through the decoder; None: nobody knows.
-        """
+    def give(self) -> None:
+        """Give the model back; nothing if it is not held."""
         ...
 
 
@@ -57,5 +53,5 @@ class Sole:
     def pause(self) -> None:
         """Nobody waits."""
 
-    def give(self, visual: int | None = 0) -> None:
+    def give(self) -> None:
         """It stays."""
