@@ -74,6 +74,18 @@ class GovernorSection(Section):
         return self
 
 
+class BudgetSection(Section):
+    """Visual tokens that all streams together may spend on their prompts.
+
+    ``burst_s``: what is not spent is saved for so many seconds. A stream gets of it what the rules
+    of the model's time give it: its promised rate, a part of everybody's tenth, and the rest by
+    priority. A scene that stands still takes nothing.
+    """
+
+    visual_tokens_per_s: float = Field(gt=0)
+    burst_s: float = Field(default=2.0, ge=0)
+
+
 class BoxConfig(Section):
     """Streams, and what they share.
 
@@ -88,6 +100,7 @@ class BoxConfig(Section):
     limits: LimitsSection = LimitsSection()
     engine: EngineSection = EngineSection()
     governor: GovernorSection | None = None
+    budget: BudgetSection | None = None
     overcommit: bool = False
 
     @model_validator(mode="after")

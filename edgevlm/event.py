@@ -164,6 +164,15 @@ class GateTotals(_Wire):
     measure: Percentiles = Field(description="what its verdicts rest on, as docs/gates.md says")
 
 
+class BudgetTotals(_Wire):
+    """What streams spent of the visual tokens that they were given together."""
+
+    visual_tokens_per_s: float = Field(gt=0, description="declared")
+    burst: float = Field(gt=0, description="tokens that may be saved up")
+    spent: dict[str, int] = Field(description="visual tokens by stream, answers given up included")
+    spent_per_s: float = Field(ge=0, description="of all streams, over the run")
+
+
 class SummaryEvent(_Event):
     """The last event of a stream; of several streams together the last event of the run."""
 
@@ -178,6 +187,7 @@ class SummaryEvent(_Event):
     gates: dict[str, tuple[GateTotals, ...]] = Field(
         default={}, description="by stream, in the order in which they are asked"
     )
+    budget: BudgetTotals | None = Field(default=None, description="of several streams together")
 
 
 Event = Union[AnswerEvent, StateEvent, FaultEvent, SummaryEvent]  # noqa: UP007 - pydantic on 3.10

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgevlm.answer import Answer
 from edgevlm.config import RunConfig
 from edgevlm.frame import ArrayPixels, UInt8
 from edgevlm.runtime.model.schema import read_schema
@@ -20,6 +21,7 @@ from edgevlm.runtime.stream.gates.cells import cells_of
 from edgevlm.runtime.stream.gates.pixel import PixelGate
 from edgevlm.runtime.stream.model import Model
 from edgevlm.runtime.stream.schedule import EVERYBODY, Claim
+from edgevlm.runtime.stream.window import BUDGET
 
 MEASURED = 2
 TOKENS = 16  # of a measured answer at most
@@ -36,27 +38,42 @@ class Cost:
         prefill: of the prompts behind their constant part.
         token: of one token.
         tokens: of the longest answers, together.
+        visual: tokens of the picture.
+        visual_s: in which a budget of them comes by so many; 0 without one.
     """
 
     encode: float
     prefill: float
     token: float
     tokens: int
+    visual: int = 0
+    visual_s: float = 0.0
 
     @property
     def answer_s(self) -> float:
-        """Seconds of the longest answers."""
-        return (self.encode + self.prefill + self.tokens * self.token) / 1e3
+        """Seconds of the longest answers, of the model or of the budget, whichever is more."""
+        model_s = (self.encode + self.prefill + self.tokens * self.token) / 1e3
+        return max(model_s, self.visual_s)
 
     def __str__(self) -> str:
         return (
             f"{self.answer_s * 1e3:.0f} ms (encode {self.encode:.0f}, prefill {self.prefill:.0f}, "
-            f"{self.tokens} tokens of {self.token:.1f})"
+            f"{self.tokens} tokens of {self.token:.1f}"
+            + (
+                f"; {self.visual} visual tokens, {self.visual_s * 1e3:.0f} of the budget)"
+                if self.visual_s
+                else ")"
+            )
         )
 
 
-def measure(model: Model, config: RunConfig) -> Cost:
+def measure(model: Model, config: RunConfig, visual_per_s: float | None = None) -> Cost:
     """Ask a stream's questions about drawn pictures; the fastest counts, the first only warms up.
+
+    Args:
+        model: of the stream.
+        config: of the stream.
+        visual_per_s: the budget of visual tokens a second, where there is one.
 
     Raises:
         ContractError: the question does not fit the model.
@@ -82,9 +99,19 @@ def measure(model: Model, config: RunConfig) -> Cost:
                 prefill=sum(t.prefill for t in took),
                 token=sum(t.decode for t in took) / max(1, said),
                 tokens=settings.max_tokens * len(asked),
+                visual=(visual := _visual(answers, config)),
+                visual_s=visual / visual_per_s if visual_per_s else 0.0,
             )
         )
     return min(found[1:], key=lambda cost: cost.answer_s)
+
+
+def _visual(answers: Sequence[Answer], config: RunConfig) -> int:
+    """Visual tokens of one frame's prompt, with all that a window may show beside it."""
+    alone = max(answer.tokens.visual for answer in answers)
+    if config.window is None:
+        return alone
+    return max(alone, config.window.tokens or BUDGET * alone)
 
 
 def measure_gate() -> float:

@@ -84,13 +84,15 @@ class Asking:
         """
         patience, questions = self.patience, [self._questions[n] for n in numbers]
         patience.begin(view.frame)
+        visual: int | None = None  # of an answer that fails on the way
         try:
             if len(questions) == 1:
                 answers = [self._one(model, view, *questions)]
             else:
                 answers = self._several(model, view, questions)
+            visual = max(answer.tokens.visual for answer in answers)  # all share one picture
         finally:
-            self._lease.give()
+            self._lease.give(visual)
         if patience.why != "deadline":
             return answers
         return [

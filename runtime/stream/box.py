@@ -29,6 +29,7 @@ from edgevlm.runtime.stream.recording.recorder import Recorder
 from edgevlm.runtime.stream.schedule import Claim, Schedule
 from edgevlm.runtime.stream.sinks import Sink, Sinks, open_sinks
 from edgevlm.runtime.stream.sources import open_source
+from edgevlm.runtime.stream.token_budget import TokenBudget
 from edgevlm.runtime.stream.totals import Totals
 from edgevlm.runtime.stream.turns import TurnLease, Turns
 
@@ -75,7 +76,8 @@ def run_box(
         capped = Capped()
         stop, funnel = Stop(stopped), Funnel[Item](WAITING * len(configs))
         costs_s = {place.name: place.cost.answer_s for place in admission.places}
-        schedule = Schedule(_claims(config), costs_s)
+        budget = _budget(config, admission)
+        schedule = Schedule(_claims(config), costs_s, budget)
         turns = Turns(schedule, stop)
         lines = {}
         for section in config.streams:
@@ -99,7 +101,7 @@ def run_box(
                     line.say(Notice("overload", str(place)))
         shared = Sinks([opened[uri] for uri in config.sinks])
         govern = _governing(config, capped, list(lines), root)
-        yield from merged(lines, funnel, stop, Totals(config.name, SYSTEM), shared, govern)
+        yield from merged(lines, funnel, stop, Totals(config.name, SYSTEM, budget), shared, govern)
 
 
 def _one_picture_each(config: BoxConfig, uris: Sequence[str]) -> None:
@@ -157,9 +159,17 @@ def appraise(config: BoxConfig) -> Admission:
 def _measured(
     config: BoxConfig, configs: dict[str, RunConfig], models: dict[str, Model]
 ) -> Admission:
-    costs = {name: measure(models[name], one) for name, one in configs.items()}
+    per_s = None if config.budget is None else config.budget.visual_tokens_per_s
+    costs = {name: measure(models[name], one, per_s) for name, one in configs.items()}
     gated = [gated_hz(one) for one in configs.values()]
     return admit(_claims(config), costs, measure_gate(), gated)
+
+
+def _budget(config: BoxConfig, admission: Admission) -> TokenBudget | None:
+    if (given := config.budget) is None:
+        return None
+    expected = {place.name: place.cost.visual for place in admission.places}
+    return TokenBudget(given.visual_tokens_per_s, given.burst_s, expected)
 
 
 def _claims(config: BoxConfig) -> dict[str, Claim]:

@@ -34,8 +34,12 @@ class Lease(Protocol):
         """Between two tokens: let a stream go first that is more urgent, and take up again."""
         ...
 
-    def give(self) -> None:
-        """Give the model back; nothing if it is not held."""
+    def give(self, visual: int | None = 0) -> None:
+        """Give the model back; nothing if it is not held.
+
+        Args:
+            visual: tokens of pictures that went through the decoder; None: nobody knows.
+        """
         ...
 
 
@@ -53,5 +57,5 @@ class Sole:
     def pause(self) -> None:
         """Nobody waits."""
 
-    def give(self) -> None:
+    def give(self, visual: int | None = 0) -> None:
         """It stays."""

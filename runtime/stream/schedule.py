@@ -13,6 +13,10 @@ time, in which all streams get answers at one rate, so that none starves whateve
 and priorities are. Where rates are promised that the model cannot keep, those of the higher
 priorities are kept and the last one in part. Periods times costs therefore fill the time at most
 once, and then earliest deadline first misses none by more than what cannot be interrupted.
+
+Where visual tokens are budgeted, an answer takes the time of the model or the time in which its
+tokens come in, whichever is longer, and everything above holds of that time. Who goes first waits
+for its tokens, and nobody overtakes it: cheap answers do not starve dear ones.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from edgevlm.runtime.stream.token_budget import TokenBudget
 
 EVERYBODY = 0.1
 RECENT = 8  # answers whose costs count
@@ -84,12 +90,17 @@ class Schedule:
     Args:
         claims: by stream.
         costs_s: what answers are expected to take of the model, by stream, where that is known.
+        budget: of visual tokens, where they are bounded.
     """
 
     def __init__(
-        self, claims: Mapping[str, Claim], costs_s: Mapping[str, float] | None = None
+        self,
+        claims: Mapping[str, Claim],
+        costs_s: Mapping[str, float] | None = None,
+        budget: TokenBudget | None = None,
     ) -> None:
         self._claims = dict(claims)
+        self._budget = budget
         self._of = {name: _Standing() for name in claims}
         for name, cost_s in (costs_s or {}).items():
             self._of[name].costs.append(max(1, round(cost_s * 1e9)))
@@ -107,13 +118,21 @@ class Schedule:
         self._of[name].asked_ns = None
 
     def next(self, now_ns: int) -> str | None:
-        """The stream that goes first of those that want to; None without any."""
+        """The stream that goes first of those that want to; None without any, or any that may."""
         waiting = [n for n, s in self._of.items() if s.asked_ns is not None and s.begun_ns is None]
-        return min(waiting, key=lambda n: self._rank(n, now_ns), default=None)
+        first = min(waiting, key=lambda n: self._rank(n, now_ns), default=None)
+        budget = self._budget
+        if first is None or budget is None or budget.holds(first) or budget.affords(first, now_ns):
+            return first
+        # Those that were interrupted have their tokens.
+        begun = [name for name in waiting if budget.holds(name)]
+        return min(begun, key=lambda n: self._rank(n, now_ns), default=None)
 
     def begin(self, name: str, now_ns: int) -> None:
         """It has the model, for the first time or again."""
         self._of[name].begun_ns = now_ns
+        if self._budget is not None and not self._budget.holds(name):
+            self._budget.begin(name, now_ns)
 
     def preempted(self, holder: str, now_ns: int) -> bool:
         """True if a stream waits that goes before the one that has the model."""
@@ -127,9 +146,11 @@ class Schedule:
         stream.used_ns += now_ns - stream.begun_ns
         stream.begun_ns = None
 
-    def end(self, name: str, now_ns: int) -> None:
-        """Its answer is complete, or given up."""
+    def end(self, name: str, now_ns: int, visual: int | None = None) -> None:
+        """Its answer is complete, or given up; ``visual`` as in ``TokenBudget.end``."""
         self.lend(name, now_ns)
+        if self._budget is not None:
+            self._budget.end(name, visual, now_ns)
         stream = self._of[name]
         stream.asked_ns = None
         stream.costs.append(max(1, stream.used_ns))
@@ -141,7 +162,8 @@ class Schedule:
     def cost_s(self, name: str) -> float:
         """What an answer of this stream took at most, of late."""
         costs = self._of[name].costs
-        return max(costs) / 1e9 if costs else UNKNOWN_S
+        cost_s = max(costs) / 1e9 if costs else UNKNOWN_S
+        return cost_s if self._budget is None else max(cost_s, self._budget.seconds(name))
 
     def period_s(self, name: str) -> float:
         """In so many seconds it is owed one answer."""

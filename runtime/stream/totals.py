@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from edgevlm.answer import Timing
-from edgevlm.event import AnswerEvent, Event, FrameTotals, GateTotals, SummaryEvent
+from edgevlm.event import (
+    AnswerEvent,
+    BudgetTotals,
+    Event,
+    FrameTotals,
+    GateTotals,
+    SummaryEvent,
+)
 from edgevlm.runtime.stream.accounting import Account, peak_rss_mb, percentiles
 from edgevlm.runtime.stream.clock import Clock
+from edgevlm.runtime.stream.token_budget import TokenBudget
 
 
 class Totals:
@@ -14,9 +22,11 @@ class Totals:
     Args:
         name: the stream of the summary.
         clock: of the rate.
+        budget: that the streams shared.
     """
 
-    def __init__(self, name: str, clock: Clock) -> None:
+    def __init__(self, name: str, clock: Clock, budget: TokenBudget | None = None) -> None:
+        self._budget = budget
         self._name = name
         self._clock = clock
         self._begun_ns = clock.monotonic_ns()
@@ -58,6 +68,7 @@ class Totals:
             peak_rss_mb=peak_rss_mb(),
             streams=self._streams,
             gates=self._gates,
+            budget=None if self._budget is None else _told(self._budget, elapsed_s),
         )
 
     def _sum(self) -> FrameTotals:
@@ -69,3 +80,13 @@ class Totals:
             whole.failed += frames.failed
             whole.dropped.update(frames.dropped)
         return whole.totals()
+
+
+def _told(budget: TokenBudget, elapsed_s: float) -> BudgetTotals:
+    spent = sum(budget.spent.values())
+    return BudgetTotals(
+        visual_tokens_per_s=budget.rate,
+        burst=round(budget.burst, 3),
+        spent=budget.spent,
+        spent_per_s=round(spent / elapsed_s, 3) if elapsed_s > 0 else 0.0,
+    )

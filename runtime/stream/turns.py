@@ -45,6 +45,7 @@ class Turns:
                     self._schedule.withdraw(name)
                     return False
                 self._change.wait(WAKE_S)
+                self._hand_on()  # tokens come in with time, and nobody says so
             return True
 
     def pause(self, name: str) -> int:
@@ -58,12 +59,13 @@ class Turns:
             self._hand_on()
             while self._holder != name:
                 self._change.wait(WAKE_S)
+                self._hand_on()
             return self._clock.monotonic_ns() - begun_ns
 
-    def give(self, name: str) -> None:
-        """The answer has ended."""
+    def give(self, name: str, visual: int | None) -> None:
+        """The answer has ended; ``visual`` as in ``Schedule.end``."""
         with self._change:
-            self._schedule.end(name, self._clock.monotonic_ns())
+            self._schedule.end(name, self._clock.monotonic_ns(), visual)
             self._holder = None
             self._hand_on()
 
@@ -115,8 +117,8 @@ class TurnLease:
         if self._held:
             self.paused_ms += self._turns.pause(self._name) / 1e6
 
-    def give(self) -> None:
+    def give(self, visual: int | None = 0) -> None:
         """Give the model back; nothing if it is not held."""
         if self._held:
             self._held = False
-            self._turns.give(self._name)
+            self._turns.give(self._name, visual)

@@ -345,6 +345,19 @@ def test_a_box_runs_with_the_real_model_and_says_what_it_costs(nano: Bundle, tmp
     assert (tmp_path / "all.jsonl").read_text().count("\n") == len(events)
 
 
+def test_streams_share_a_budget_of_visual_tokens_and_the_summary_says_what_they_spent(nano):
+    notes: list[str] = []
+    box = settings(nano, budget={"visual_tokens_per_s": 400, "burst_s": 0.1}, a={"priority": 1})
+    *events, last = run_box(box, lambda: False, notes.append)
+    assert "16 visual tokens, 40 of the budget" in notes[0]
+    assert last.budget.visual_tokens_per_s == 400
+    assert last.budget.burst == 40
+    answers = [e for e in events if isinstance(e, AnswerEvent)]
+    told = {n: sum(e.tokens.visual for e in answers if e.stream == n) for n in ("a", "b")}
+    assert last.budget.spent == told == {"a": 48, "b": 48}
+    assert 0 < last.budget.spent_per_s <= 400
+
+
 def test_rates_that_do_not_fit_are_refused_with_the_figures(nano: Bundle):
     box = settings(nano, a={"min_rate_hz": 900.0}, b={"min_rate_hz": 0.01})
     with pytest.raises(Overcommitted, match=r"1 of 2 streams fit .*a: 900 Hz x .*does not fit"):
