@@ -57,6 +57,7 @@ def language_model(gguf: GgufFile, rank: int, alpha: float, dtype: torch.dtype) 
         rms_norm_eps=spec.norm_eps,
         rope_parameters={"rope_type": "default", "rope_theta": spec.rope_theta},
         tie_word_embeddings=True,
+        attn_implementation="eager",  # on a CPU in bfloat16, a third faster than the fused one
         max_position_embeddings=spec.max_positions,
     )
     model: Any = LlamaForCausalLM(config)

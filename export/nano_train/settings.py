@@ -33,8 +33,8 @@ class First(_Strict):
 class Second(_Strict):
     """The lesson with it."""
 
-    steps: int = Field(default=2000, gt=0)
-    batch: int = Field(default=8, gt=0, description="pictures")
+    steps: int = Field(default=820, gt=0)
+    batch: int = Field(default=6, gt=0, description="pictures")
     imagined: int = Field(default=2, ge=0, description="scenes in words besides")
     questions: int = Field(default=8, gt=0, description="about each")
     rank: int = Field(default=16, gt=0)
