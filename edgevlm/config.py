@@ -138,6 +138,8 @@ class EngineSection(Section):
     CPU computes what a GPU provider of ONNX Runtime has no kernels for. ``trust_engines``: load
     engines that this device did not make. ``fallback``: answers until ``backend`` can. ``isolate``:
     in a process of its own, which is replaced when it hangs, crashes or takes too much.
+    ``visual_tokens``: that a picture becomes in the prompt, where the bundle has several budgets;
+    None is its default.
     """
 
     backend: str = "ort-cpu"
@@ -148,6 +150,7 @@ class EngineSection(Section):
     trust_engines: bool = False
     fallback: Literal["ort-cpu", "ort-cuda"] | None = None
     isolate: bool = False
+    visual_tokens: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _another(self) -> EngineSection:

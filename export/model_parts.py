@@ -50,6 +50,26 @@ class GraphPart(Protocol):
         ...
 
 
+class SharingPart(Protocol):
+    """A graph over weights that other parts have written: it is lowered behind them."""
+
+    @property
+    def steps(self) -> int:
+        """How often ``lower`` tells the progress."""
+        ...
+
+    @property
+    def sections(self) -> Mapping[str, Any]:
+        """Sections of the manifest that come with the graph."""
+        ...
+
+    def lower(
+        self, folder: Path, weights: Mapping[str, WeightEntry], progress: Progress
+    ) -> Lowered:
+        """Write the graph into ``folder``, over weights that lie there already."""
+        ...
+
+
 class Reference(Protocol):
     """The source model, computed without the exported graphs."""
 
@@ -83,6 +103,7 @@ class ExportOptions:
             its size; 0 repairs nothing.
         overrides: glob over canonical weight names -> precision, before the defaults.
         adapter: folder of a peft adapter to merge.
+        weights: folder of what nano was trained to, in place of what comes with edgevlm.
         check_images: folder of pictures whose parity is measured too.
         resume: keep finished stages, and take those of an earlier try.
         reference: checkpoint that imported graphs are compared with.
@@ -102,6 +123,7 @@ class ExportOptions:
     repair_budget: float = 0.25
     overrides: Mapping[str, Precision] = field(default_factory=dict)
     adapter: Path | None = None
+    weights: Path | None = None
     check_images: Path | None = None
     resume: bool = False
     reference: Path | None = None
@@ -127,6 +149,7 @@ class ModelParts:
         image: how pictures reach the encoder; None for a text model.
         visual_tokens: of one picture.
         parts: graphs besides the decoder.
+        sharing: graphs over the weights of the others.
         reference: the source model; None takes the decoder in plain numpy.
         extra_files: further text files, by name inside the bundle.
         licenses: licence texts by file name, for ``LICENSES/``.
@@ -148,6 +171,7 @@ class ModelParts:
     image: ImageSpec | None = None
     visual_tokens: VisualTokens | None = None
     parts: tuple[GraphPart, ...] = ()
+    sharing: tuple[SharingPart, ...] = ()
     reference: Reference | None = None
     extra_files: Mapping[str, str] = field(default_factory=dict)
     licenses: Mapping[str, str] = field(default_factory=dict)

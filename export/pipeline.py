@@ -44,6 +44,8 @@ def gather(source: str, options: ExportOptions) -> ModelParts:
         from edgevlm.export.nano import recipe
 
         return recipe.gather(options)
+    if options.weights is not None:
+        raise ConfigError(f"--weights {options.weights}: they are nano's, and {source} is not nano")
     path = Path(source)
     if path.is_dir() and graph_folder(path) is not None:
         return graph_recipe.gather(path, options)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,26 @@ class ReferenceDecoder(Protocol):
     def reset(self) -> None:
         """Forget every position."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GraphCase:
+    """What a graph besides encoder and decoder takes, and gives.
+
+    Args:
+        graph: its name in the manifest.
+        inputs: by name, those that do not come from the encoder.
+        outputs: by name, of the reference.
+    """
+
+    graph: str
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+
+    @property
+    def stage(self) -> str:
+        """What its files are named after: of a head without ``heads/``."""
+        return self.graph.rpartition("/")[2]
 
 
 def probe_picture(height: int, width: int) -> UInt8:
@@ -75,6 +96,8 @@ def write_probe(
     vision: Callable[[UInt8], dict[str, Array]] | None,
     image_size: tuple[int, int] | None,
     progress: Progress,
+    visual_rows: slice = slice(None),
+    heads: Callable[[Mapping[str, Array]], Iterable[GraphCase]] = lambda _: (),
 ) -> None:
     """Compute the reference and write it as ``.npy`` files.
 
@@ -86,6 +109,8 @@ def write_probe(
             among them; None for a text model.
         image_size: height and width of the encoder's input.
         progress: told after every part.
+        visual_rows: of ``visual_tokens``, those that reach the decoder.
+        heads: gives the cases of further graphs, from what the encoder gave.
 
     Raises:
         CheckpointError: the source model's own logits are not finite.
@@ -105,7 +130,10 @@ def write_probe(
         outputs = vision(picture)
         for name, value in outputs.items():
             save(f"vision.{name}", value)
-        parts.append(outputs["visual_tokens"])
+        for case in heads(outputs):
+            for name, value in {**case.inputs, **case.outputs}.items():
+                save(f"{case.stage}.{name}", value)
+        parts.append(outputs["visual_tokens"][visual_rows])
     progress.step("reference encoder")
     decoder.reset()
     logits = decoder.forward(np.concatenate([*parts, decoder.embed(after)]))[-1]

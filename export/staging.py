@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -54,6 +56,7 @@ class Staging:
         self._graphs: dict[str, GraphEntry] = {}
         self._weights: dict[str, WeightEntry] = {}
         self._made: dict[int, set[str]] = {}  # number of a part -> its graphs
+        self._sections: dict[str, Any] = {}  # of graphs that share weights, once they are there
         self._notes: dict[str, str] = {}
         disk = disk_bytes(parts.parameters, self.plan.default)
         check_room(writer.target, disk, memory_bytes(parts.parameters))
@@ -69,7 +72,8 @@ class Staging:
     @property
     def steps(self) -> int:
         """How often the stages tell the progress."""
-        return sum(part.steps for part in self._all_parts()) + 3
+        sharing = sum(part.steps for part in self._parts.sharing)
+        return sum(part.steps for part in self._all_parts()) + sharing + 3
 
     def _all_parts(self) -> list[GraphPart]:
         return [*self._parts.parts, *([self._decoder] if self._decoder else [])]
@@ -79,6 +83,13 @@ class Staging:
         self._write_texts()
         for number, part in enumerate(self._all_parts()):
             self._take(number, self._lower(f"part-{number}", part, progress))
+        self._share(progress)
+
+    def _share(self, progress: Progress) -> None:
+        """Write the graphs over weights of the others, which know where those lie now."""
+        for part in self._parts.sharing:
+            self._graphs |= part.lower(self._root, self._weights, progress).graphs
+            self._sections |= part.sections
 
     def _take(self, number: int, lowered: Lowered) -> None:
         self._graphs |= lowered.graphs
@@ -103,6 +114,8 @@ class Staging:
                     (self._root / f"{name}.{ending}").unlink(missing_ok=True)
             progress.more(part.steps)
             self._take(number, self._lower(f"part-{number}-{stage}", part, progress))
+        progress.more(sum(part.steps for part in self._parts.sharing))
+        self._share(progress)
 
     def note(self, graph: str, text: str) -> None:
         """What the manifest says of a graph besides; the last text stays."""
@@ -173,7 +186,7 @@ class Staging:
     ) -> Manifest:
         try:
             return make_manifest(
-                self._parts,
+                replace(self._parts, sections={**self._parts.sections, **self._sections}),
                 self.plan.default,
                 self._capacity,
                 self._noted(),

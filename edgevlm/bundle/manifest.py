@@ -26,6 +26,7 @@ from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.bundle.provenance import FileEntry, MemoryPlan, ParitySummary, SourceModel
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
 from edgevlm.bundle.text import TextSpec
+from edgevlm.bundle.visual_tokens import VisualTokens as VisualTokens
 from edgevlm.errors import ContractError
 
 FORMAT_VERSION: Literal[1] = 1
@@ -86,14 +87,6 @@ class WeightEntry(Strict):
     zeros: Segment | None = Field(
         default=None, description="packed zero points; absent means 2^(bits-1)"
     )
-
-
-class VisualTokens(Strict):
-    """What one picture becomes in the prompt."""
-
-    count: int = Field(ge=0)
-    compressor: str
-    options: dict[str, str | int | float] = Field(default_factory=dict)
 
 
 class ConvLayout(Strict):
@@ -230,6 +223,8 @@ class Manifest(Strict):
         for graph in kept["graphs"].values():
             if graph["branches"] is None:
                 del graph["branches"]
+        if kept["visual_tokens"] is not None and not kept["visual_tokens"]["budgets"]:
+            del kept["visual_tokens"]["budgets"]
         kept["files"] = {
             name: entry
             for name, entry in kept["files"].items()

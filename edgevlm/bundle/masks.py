@@ -4,7 +4,8 @@ The graph ``heads/mask`` takes ``image_embeddings`` of the graph ``vision``, flo
 ``(prompts, n, 2)``, x and y in pixels of the encoder's input, and int64 ``labels``
 ``(prompts, n)``. It gives float32 ``masks`` ``(prompts, candidates, mask_size, mask_size)``, as
 logits, and float32 ``scores`` ``(prompts, candidates)``. The first candidate answers a prompt that
-is clear; the others are the readings of an ambiguous one, such as a single point.
+is clear; the others are the readings of an ambiguous one, such as a single point. Where there is
+one candidate, it answers every prompt.
 """
 
 from __future__ import annotations
@@ -24,5 +25,5 @@ class MaskSpec(Strict):
 
     input_size: Side = Field(description="height and width of the encoder's input, in pixels")
     mask_size: Side = Field(description="height and width of a mask")
-    candidates: int = Field(ge=2, description="masks of one prompt, the unambiguous one first")
+    candidates: int = Field(ge=1, description="masks of one prompt, the unambiguous one first")
     threshold: float = Field(default=0.0, description="a logit over it is inside")

@@ -32,6 +32,10 @@ def command(
         Optional[Literal["ort-cpu", "ort-cuda"]],  # noqa: UP045
         typer.Option(help="answers where --backend cannot"),
     ] = None,
+    visual_tokens: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="of a picture, one of the bundle's budgets; see: edgevlm inspect"),
+    ] = None,
     trust_engines: Annotated[
         bool, typer.Option("--trust-engines", help="load engines that this device did not make")
     ] = False,
@@ -49,6 +53,7 @@ def command(
         verify=verify,
         trust_engines=trust_engines,
         fallback=fallback,
+        visual_tokens=visual_tokens,
     ) as model:
         if model.missed is not None:
             said = f"{backend} is not used, {fallback} answers: {model.missed.reason}"

@@ -25,6 +25,10 @@ def command(
         Optional[Path],  # noqa: UP045
         typer.Option(help="folder of a peft LoRA adapter to merge"),
     ] = None,
+    weights: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="nano: folder of trained heads and adapter in place of its own"),
+    ] = None,
     check_images: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="folder of pictures whose parity is measured too"),
@@ -71,6 +75,7 @@ def command(
         image_size=image_size,
         max_context=max_context,
         adapter=adapter,
+        weights=weights,
         check_images=check_images,
         reference=reference,
         layout=layout,

@@ -88,6 +88,10 @@ def command(
     isolate: Annotated[
         bool, typer.Option("--isolate", help="the model in a process that is replaced if it fails")
     ] = False,
+    visual_tokens: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="of a picture, one of the bundle's budgets"),
+    ] = None,
     trust_engines: Annotated[
         bool, typer.Option("--trust-engines", help="load engines that this device did not make")
     ] = False,
@@ -123,6 +127,7 @@ def command(
         "engine.trust_engines": trust_engines or None,
         "engine.fallback": fallback,
         "engine.isolate": isolate or None,
+        "engine.visual_tokens": visual_tokens,
         "overcommit": overcommit or None,
     }
     return _stream(_resolve(config, settings or [], flags))

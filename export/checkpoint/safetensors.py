@@ -45,7 +45,8 @@ class SafetensorsFile:
                 raise CheckpointError(f"{path} has a damaged header: {exc}") from exc
         if not isinstance(header, dict):
             raise CheckpointError(f"{path} has a damaged header: no object")
-        header.pop("__metadata__", None)
+        metadata = header.pop("__metadata__", None)
+        self.metadata: dict[str, str] = metadata if isinstance(metadata, dict) else {}
         self.tensors: dict[str, tuple[str, tuple[int, ...], int]] = {}
         for name, entry in header.items():
             try:

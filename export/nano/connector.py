@@ -4,7 +4,7 @@ Every ImageNet class has a prototype on both sides: its row in the encoder's cla
 mean of the word embeddings of its name. Ridge regression between the two sets is a linear map in
 closed form; a grid cell, standardised and scaled to unit length, goes through it.
 
-A trained connector replaces this one by giving ``lower`` and ``apply`` the same meaning.
+The trained connector (``queries.py``) corrects what this one guesses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgevlm.export.compressors.grid import GridPool
 from edgevlm.export.graph import GraphBuilder
 from edgevlm.export.nano.efficientnet import BATCH_NORM_EPS
 from edgevlm.tensors import Array, Float32
@@ -45,17 +44,22 @@ class Connector:
         tokens: Float32 = _unit((cells - self.mean) / self.deviation) @ self.weight
         return np.asarray(self.centre + np.float32(self.length) * _unit(tokens), np.float32)
 
-    def lower(self, graph: GraphBuilder, features: str, pool: GridPool, grid: int) -> str:
-        """Write pooling and connector; ``features`` is ``(1, channels, grid, grid)``.
+    def lower(self, graph: GraphBuilder, features: str, windows: Float32) -> str:
+        """Write pooling and connector.
+
+        Args:
+            graph: being built.
+            features: float32 ``(1, channels, height, width)``.
+            windows: the pooling, float32 ``(height * width, tokens)``; columns sum to 1.
 
         Returns:
             the visual tokens, float32 ``(tokens, hidden)``.
         """
         channels = len(self.weight)
         place = "connector"
-        shape = graph.constant("connector.shape", np.array([channels, grid * grid], np.int64))
+        shape = graph.constant("connector.shape", np.array([channels, len(windows)], np.int64))
         flat = graph.node("Reshape", [features, shape], place)
-        graph.weight("connector.pool", pool.matrix(grid))
+        graph.weight("connector.pool", windows)
         pooled = graph.node("MatMul", [flat, "connector.pool"], f"{place}/pool")
         cells = graph.node("Transpose", [pooled], place, perm=[1, 0])
         graph.weight("connector.mean", self.mean)

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgevlm.bundle.confidence import ConfidenceSpec
 from edgevlm.bundle.images import Fit, ImageSpec
-from edgevlm.bundle.manifest import VisualTokens
 from edgevlm.bundle.matching import MatchSpec
 from edgevlm.bundle.prompt import LabelPrompt, PromptSpec
+from edgevlm.bundle.visual_tokens import TokenBudget, VisualTokens
 from edgevlm.errors import ConfigError
 from edgevlm.export.compressors.grid import GridPool
 from edgevlm.export.gguf_file import GgufFile
 from edgevlm.export.heads.match import MatchHead
-from edgevlm.export.model_parts import ExportOptions, ModelParts
-from edgevlm.export.nano import connector, efficientnet, packages, patches
+from edgevlm.export.model_parts import ExportOptions, GraphPart, ModelParts
+from edgevlm.export.nano import connector, efficientnet, heads, lora, packages, patches, queries
+from edgevlm.export.nano.head_cases import HeadCases
+from edgevlm.export.nano.mask_graph import MaskPart, mask_spec
+from edgevlm.export.nano.text_part import TextPart
 from edgevlm.export.nano.vision import NanoVision
+from edgevlm.export.probe import GraphCase
 from edgevlm.export.reference.direct import DirectReference
 from edgevlm.export.tokenizer_gguf import build_tokenizer
 from edgevlm.export.torch_legacy import read_state_dict
 from edgevlm.registry import COMPRESSORS
-from edgevlm.tensors import Float32
+from edgevlm.tensors import Array, Float32
 
+WEIGHTS = Path(__file__).parent / "weights"  # what nano was trained to
 IMAGE_SIZE = 224
 TOKENS = 16
 CAPACITY = 4096  # patches of a bank: five pictures whole, or the most different ones of many
@@ -51,19 +59,23 @@ CONFIDENCE = ConfidenceSpec(
 
 
 def gather(options: ExportOptions) -> ModelParts:
-    """Read nano's packages.
+    """Read nano's packages, and what it was trained to.
 
     Raises:
-        CheckpointError: a package is missing, or holds another file than the pinned one.
+        CheckpointError: a package is missing, or holds another file than the pinned one; trained
+            weights that are missing or damaged.
         ConfigError: an image size or token count that the encoder cannot give.
     """
     for flag, value in (("--adapter", options.adapter), ("--check-images", options.check_images)):
         if value is not None:
             raise ConfigError(f"{flag} {value}: nano is built in and takes neither")
-    size, pool = _size_and_pool(options)
+    folder = _weights(options)
+    trained = None if folder is None else heads.read_heads(folder)
+    size, pool = _size_and_pool(options, trained)
     files = (packages.DECODER, packages.ENCODER, packages.CLASS_NAMES)
     paths = tuple(file.locate() for file in files)
     language = GgufFile(paths[0])
+    adapted = language if folder is None else lora.AdaptedWeights(language, folder)
     tokenizer = build_tokenizer(language.metadata)
     names = packages.class_names()
     state = read_state_dict(paths[1])
@@ -81,13 +93,15 @@ def gather(options: ExportOptions) -> ModelParts:
         connector=connector.fit(state, named, length),
         pool=pool,
         image_size=size,
+        heads=trained,
     )
+    visual = _visual_tokens(vision)
     return ModelParts(
         name="nano",
         family="nano",
         license="Apache-2.0",
         spec=language.spec,
-        weights=language,
+        weights=adapted,
         tokenizer=tokenizer,
         chat_template=str(language.metadata["tokenizer.chat_template"]),
         prompt=PromptSpec(
@@ -97,22 +111,25 @@ def gather(options: ExportOptions) -> ModelParts:
             labels=LABELS,
         ),
         precision="int4",
-        weight_files=paths,
-        parts=(vision, MatchHead(_matching(vision))),
+        weight_files=(*paths, *([] if folder is None else sorted(folder.glob("*.safetensors")))),
+        parts=_parts(vision),
+        sharing=() if trained is None else (TextPart(head=trained.semantic),),
         reference=DirectReference(
             spec=language.spec,
-            weights=language,
+            weights=adapted,
             tokenizer=tokenizer,
             vision=vision.reference,
             image_size=(size, size),
+            visual_rows=visual.rows(),
+            heads=_no_cases
+            if trained is None
+            else HeadCases(heads=trained, tokenizer=tokenizer, table=table).of,
         ),
         image=_image(size),
-        visual_tokens=VisualTokens(
-            count=pool.tokens, compressor="grid", options={"tokens": pool.tokens}
-        ),
+        visual_tokens=visual,
         extra_files={LABELS.file: json.dumps(names, ensure_ascii=False, indent=0) + "\n"},
         licenses=licenses,
-        sections={"confidence": CONFIDENCE, "matching": _matching(vision)},
+        sections={"confidence": CONFIDENCE, **_sections(vision)},
     )
 
 
@@ -126,15 +143,48 @@ def resized(parts: ModelParts, options: ExportOptions) -> ModelParts:
     Raises:
         ConfigError: as ``gather``.
     """
-    size, pool = _size_and_pool(options)
     vision, *_ = parts.parts
     assert isinstance(vision, NanoVision)
+    size, pool = _size_and_pool(options, vision.heads)
     other = replace(vision, pool=pool, image_size=size)
     return replace(
         parts,
-        parts=(other, MatchHead(_matching(other))),
-        sections={**parts.sections, "matching": _matching(other)},
+        parts=_parts(other),
+        sections={**parts.sections, **_sections(other)},
         image=_image(size),
+        visual_tokens=_visual_tokens(other),
+    )
+
+
+def _weights(options: ExportOptions) -> Path | None:
+    """The folder of the trained weights; None where nobody has trained any yet."""
+    if options.weights is not None:
+        return options.weights
+    return WEIGHTS if WEIGHTS.is_dir() else None
+
+
+def _no_cases(_: Mapping[str, Array]) -> Iterator[GraphCase]:
+    return iter(())
+
+
+def _parts(vision: NanoVision) -> tuple[GraphPart, ...]:
+    masks = [] if vision.heads is None else [MaskPart(vision.heads.mask, vision.image_size)]
+    return (vision, MatchHead(_matching(vision)), *masks)
+
+
+def _sections(vision: NanoVision) -> dict[str, Any]:
+    found: dict[str, Any] = {"matching": _matching(vision)}
+    return found if vision.heads is None else {**found, "masks": mask_spec(vision.image_size)}
+
+
+def _visual_tokens(vision: NanoVision) -> VisualTokens:
+    count = vision.pool.tokens
+    budgets = {} if vision.heads is None else queries.budgets()
+    return VisualTokens(
+        count=count,
+        compressor="grid",
+        options={"tokens": count},
+        budgets=tuple(TokenBudget(count=n, first=first) for n, first in budgets.items()),
     )
 
 
@@ -153,14 +203,20 @@ def _image(size: int) -> ImageSpec:
     )
 
 
-def _size_and_pool(options: ExportOptions) -> tuple[int, GridPool]:
+def _size_and_pool(options: ExportOptions, trained: heads.Heads | None) -> tuple[int, GridPool]:
     size = IMAGE_SIZE if options.image_size is None else options.image_size
-    if size % efficientnet.STRIDE or not 64 <= size <= 1024:
+    least, most = (64, 1024) if trained is None else (heads.SMALLEST, heads.LARGEST)
+    if size % efficientnet.STRIDE or not least <= size <= most:
         raise ConfigError(
-            f"--image-size {size}: nano takes a multiple of {efficientnet.STRIDE} from 64 to 1024"
+            f"--image-size {size}: nano takes a multiple of {efficientnet.STRIDE} from {least} to "
+            f"{most}"
         )
     pool = _pool(options)
     pool.matrix(size // efficientnet.STRIDE)  # refuses more tokens than cells
+    if trained is not None and pool.tokens not in (budgets := queries.budgets()):
+        raise ConfigError(
+            f"--tokens {pool.tokens}: nano was trained for {', '.join(map(str, budgets))}"
+        )
     return size, pool
 
 

@@ -1,4 +1,4 @@
-"""nano's vision graph: uint8 pixels to features, classes, patches and visual tokens."""
+"""nano's vision graph: uint8 pixels to features, classes, patches, and what its heads give."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from edgevlm.bundle.manifest import GraphEntry
 from edgevlm.export.compressors.grid import GridPool
 from edgevlm.export.graph import DataFile, GraphBuilder
 from edgevlm.export.model_parts import Lowered
-from edgevlm.export.nano import efficientnet
+from edgevlm.export.nano import efficientnet, queries
 from edgevlm.export.nano.connector import Connector
+from edgevlm.export.nano.heads import Heads
 from edgevlm.export.nano.patches import STRIDE, PatchStage
 from edgevlm.export.precision import PrecisionPlan
 from edgevlm.export.progress import Progress
@@ -29,8 +30,10 @@ class NanoVision:
         net: the encoder.
         patches: what is said of small places.
         connector: features to tokens.
-        pool: the compressor.
+        pool: the compressor of pictures in the default budget.
         image_size: height and width of the input, a multiple of 32.
+        heads: what was trained on the encoder; None leaves the tokens as the connector guesses
+            them, in the default budget.
     """
 
     net: efficientnet.EfficientNetLite
@@ -38,6 +41,7 @@ class NanoVision:
     connector: Connector
     pool: GridPool
     image_size: int
+    heads: Heads | None = None
 
     @property
     def steps(self) -> int:
@@ -48,6 +52,13 @@ class NanoVision:
     def grid(self) -> int:
         """Cells along one side of the feature map."""
         return self.image_size // efficientnet.STRIDE
+
+    @property
+    def _windows(self) -> Float32:
+        """Cells of the feature map that each guess is the mean of, ``(cells, tokens)``."""
+        if self.heads is None:
+            return self.pool.matrix(self.grid)
+        return queries.guess_windows(self.grid)
 
     def lower(self, folder: Path, plan: PrecisionPlan, progress: Progress) -> Lowered:  # noqa: ARG002
         """Write ``vision.onnx`` and its data file, in float32 whatever the decoder gets."""
@@ -68,16 +79,20 @@ class NanoVision:
             )
             g.node("Identity", [scores], "class_logits", outputs=["class_logits"])
             g.node("Softmax", [scores], "classifier", outputs=["class_probabilities"], axis=-1)
-            tokens = self.connector.lower(g, features, self.pool, self.grid)
-            g.node("Identity", [tokens], "visual_tokens", outputs=["visual_tokens"])
+            guess = self.connector.lower(g, features, self._windows)
+            if self.heads is None:
+                g.node("Identity", [guess], "visual_tokens", outputs=["visual_tokens"])
+                shape = (self.pool.tokens, hidden)
+                g.output("visual_tokens", "float32", shape, "rows for the decoder")
+            else:
+                self.heads.lower(g, blocks, guess, size)
             found = self.patches.lower(g, blocks)
             g.node("Identity", [found], "patches", outputs=["patches"])
-            g.output("visual_tokens", "float32", (self.pool.tokens, hidden), "rows for the decoder")
             g.output("features", "float32", (1, channels, self.grid, self.grid), "feature map")
             g.output("class_logits", "float32", (1, classes), "ImageNet scores")
             g.output("class_probabilities", "float32", (1, classes), "softmax of the scores")
-            shape = ((size // STRIDE) ** 2, self.patches.width)
-            g.output("patches", "float32", shape, "small places, row by row, of length 1")
+            places = (size // STRIDE) ** 2, self.patches.width
+            g.output("patches", "float32", places, "small places, row by row, of length 1")
             g.save(folder / "vision.onnx")
         progress.step("vision encoder")
         entry = GraphEntry(
@@ -97,10 +112,15 @@ class NanoVision:
         flat = features.reshape(len(features), -1)
         logits: Float32 = self.net.classifier @ flat.mean(1) + self.net.classifier_bias
         weights = np.exp(logits - logits.max())
+        guess = self.connector.apply((flat @ self._windows).T)
         return {
             "features": features[None],
             "class_logits": logits[None],
             "class_probabilities": (weights / weights.sum())[None],
             "patches": self.patches.apply(blocks),
-            "visual_tokens": self.connector.apply((flat @ self.pool.matrix(self.grid)).T),
+            **(
+                {"visual_tokens": guess}
+                if self.heads is None
+                else self.heads.outputs(blocks, guess)
+            ),
         }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.export.decoder.weights import WeightSource
-from edgevlm.export.probe import probe_texts, write_probe
+from edgevlm.export.probe import GraphCase, probe_texts, write_probe
 from edgevlm.export.progress import Progress
 from edgevlm.export.reference.decoder import NumpyDecoder
 from edgevlm.tensors import Array
@@ -29,6 +29,8 @@ class DirectReference:
         vision: gives the reference outputs of the vision encoder by name, ``visual_tokens``
             among them; None for a text model.
         image_size: height and width of the encoder's input.
+        visual_rows: of ``visual_tokens``, those that reach the decoder.
+        heads: gives the cases of further graphs, from what the encoder gave.
     """
 
     spec: DecoderSpec
@@ -36,6 +38,8 @@ class DirectReference:
     tokenizer: Tokenizer
     vision: Callable[[NDArray[np.uint8]], dict[str, Array]] | None = None
     image_size: tuple[int, int] | None = None
+    visual_rows: slice = field(default_factory=lambda: slice(None))
+    heads: Callable[[Mapping[str, Array]], Iterable[GraphCase]] = lambda _: ()
 
     def write(self, root: Path, progress: Progress) -> None:
         """Write ``probe/``."""
@@ -46,4 +50,6 @@ class DirectReference:
             self.vision,
             self.image_size,
             progress,
+            self.visual_rows,
+            self.heads,
         )

@@ -63,7 +63,8 @@ class Repair:
         Raises:
             ExportError: the graphs that measure the layers do not run.
         """
-        graphs = suspects(certificate) & self._staged.manifest().graphs.keys()
+        found = suspects(certificate) & self._staged.manifest().graphs.keys()
+        graphs = {graph for graph in found if self._staged.parts_of({graph})}
         if self._share <= 0 or self._done >= ROUNDS or not graphs:
             return False
         if self._widened(graphs, progress):

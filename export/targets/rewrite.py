@@ -134,6 +134,12 @@ class Rewriter:
         """From here on, a value of the stored graph is this one."""
         self._now[name] = value
 
+    def widened(self, name: str, value: str, place: str) -> None:
+        """A value of the stored graph is this one of the products' type, in float32."""
+        wide = self.products.widen(value, place)
+        self._floats.add(wide)
+        self.become(name, wide)
+
     def weight(self, name: str) -> Array | None:
         """A float weight of the stored graph, float32; None if the value is computed."""
         if not self.stored.has(name):

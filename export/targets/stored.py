@@ -15,6 +15,7 @@ from edgevlm.export.targets.fuse import fuse_attention, write_attention
 from edgevlm.export.targets.ranges import limits, ranges_of
 from edgevlm.export.targets.rewrite import Rewriter
 from edgevlm.export.targets.stored_graph import StoredGraph
+from edgevlm.export.targets.tables import TABLES
 from edgevlm.export.targets.target_graph import TargetGraph
 from edgevlm.export.targets.typed import TypedProducts
 
@@ -57,10 +58,10 @@ def lower_stored(
     stored.check_opset(OLDEST_OPSET, NEWEST_OPSET)
     chosen = float_precision(precision)
     path = into / f"{name.replace('/', '-')}.onnx"
-    opset, ir_version, rules = stored.opset, COMPAT_IR, CONTRIB
+    opset, ir_version, rules = stored.opset, COMPAT_IR, {**CONTRIB, **TABLES}
     if lowering == ONNX_STD and fuse_attention(stored):
         opset, ir_version = onnx_std.OPSET, onnx_std.IR_VERSION
-        rules = {**CONTRIB, ("", "Attention"): write_attention}
+        rules = {**rules, ("", "Attention"): write_attention}
     with DataFile(into / f"{path.name}.data") as data:
         graph = GraphBuilder(name.replace("/", "-"), data, opset, ir_version)
         for tensor in entry.inputs:

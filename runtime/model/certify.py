@@ -114,7 +114,10 @@ def _certify_rows(bundle: Bundle, backend: Backend, probe: ProbeCase) -> Backend
         for name, found in outputs.items():
             reference = probe.load(f"vision.{name}")
             stages.append(judge_stage(f"vision.{name}", entry.precision, reference, found))
-        parts.append(probe.load("vision.visual_tokens"))
+        tokens = probe.load("vision.visual_tokens")
+        shown = slice(None) if manifest.visual_tokens is None else manifest.visual_tokens.rows()
+        parts.append(tokens[shown])
+        stages += _certify_heads(bundle, backend, probe)
     parts.append(table.rows(probe.load("after").tolist()))
 
     tokens = probe.load("tokens")
@@ -137,6 +140,25 @@ def _certify_rows(bundle: Bundle, backend: Backend, probe: ProbeCase) -> Backend
         greedy=greedy,
         batch_shape=batch_shape,
     )
+
+
+def _certify_heads(bundle: Bundle, backend: Backend, probe: ProbeCase) -> list[StageParity]:
+    """Every other graph whose case the probe holds; the rest of its inputs are the encoder's."""
+    stages = []
+    for graph_name, entry in bundle.manifest.graphs.items():
+        stage = graph_name.rpartition("/")[2]
+        if graph_name in ("vision", "decoder") or not (there := probe.names(f"{stage}.")):
+            continue
+        graph = backend.load(bundle.path(entry.file))
+        feeds = {
+            t.name: probe.load(f"{stage if f'{stage}.{t.name}' in there else 'vision'}.{t.name}")
+            for t in graph.inputs
+        }
+        for name, found in graph.run(feeds).items():
+            reference = probe.load(f"{stage}.{name}")
+            stages.append(judge_stage(f"{stage}.{name}", entry.precision, reference, found))
+        graph.close()
+    return stages
 
 
 def main(arguments: list[str]) -> int:

@@ -39,19 +39,27 @@ class Inference:
         bundle: an opened bundle.
         backend: runs its graphs.
         watch: intermediate outputs of the decoder to keep, for the certificate.
+        visual_tokens: of a picture, one of the bundle's budgets; None is its default.
 
     Raises:
         ContractError: the bundle has no language model.
+        ConfigError: it has no such budget of visual tokens.
         BundleCorrupt: a damaged tokenizer or template, or no embedding table.
         BackendError: a graph does not load.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, watch: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        watch: tuple[str, ...] = (),
+        visual_tokens: int | None = None,
+    ) -> None:
         self._spec, _, _ = bundle.manifest.language
         self._backend = backend.name
         self._calibrated = bundle.manifest.confidence is not None
         self._closed = False
-        self._reader = Reader(bundle, backend)
+        self._reader = Reader(bundle, backend, visual_tokens)
         self._table = EmbeddingTable(bundle)
         self._decoder = load_decoder(bundle, backend, self._table, watch)
         self._answering = Answering(bundle, backend, self._decoder, self._table)

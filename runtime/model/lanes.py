@@ -115,6 +115,7 @@ def load_lanes(
     verify: Verify = "once",
     cpu_fallback: bool = False,
     trust_engines: bool = False,
+    visual_tokens: int | None = None,
 ) -> list[Vlm]:
     """``count`` models over one bundle, loaded once; arguments and errors as in ``load``."""
     shared = SharedGraphs(
@@ -123,7 +124,7 @@ def load_lanes(
     opened = open_bundle(bundle, verify)
     if backend == ON_HOST:
         check_memory(opened.manifest, count)
-    return [Vlm(opened, shared) for _ in range(count)]
+    return [Vlm(opened, shared, visual_tokens=visual_tokens) for _ in range(count)]
 
 
 def cache_bytes(manifest: Manifest) -> int:

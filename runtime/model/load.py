@@ -11,6 +11,7 @@ from edgevlm.registry import BACKENDS
 from edgevlm.runtime.backends.base import Backend, EngineOptions
 from edgevlm.runtime.model.budget import check_memory
 from edgevlm.runtime.model.missed import Missed
+from edgevlm.runtime.model.vision import shown_rows
 from edgevlm.runtime.model.vlm import Vlm
 
 ON_HOST = "ort-cpu"  # the backend whose memory is that of the machine
@@ -47,6 +48,7 @@ def load(
     cpu_fallback: bool = False,
     trust_engines: bool = False,
     fallback: str | None = None,
+    visual_tokens: int | None = None,
 ) -> Vlm:
     """Load a bundle folder or ``.evlm`` file.
 
@@ -60,16 +62,19 @@ def load(
         trust_engines: load compiled engines that this device did not make: an engine is code.
         fallback: another backend, where this one cannot be used here; the model's ``missed`` then
             says why.
+        visual_tokens: that a picture becomes in the prompt, one of the budgets that the manifest
+            names; None is its default.
 
     Raises:
         BundleError: no bundle, an unknown version, or changed files.
-        ConfigError: an unknown backend.
+        ConfigError: an unknown backend, or a budget of visual tokens that the bundle lacks.
         BackendUnavailable: its engine is not installed.
         BackendError: it refuses a graph, or there is not enough memory for the weights.
         EngineMismatch: the bundle's engine is of another device, version or bundle.
         EngineUntrusted: this device did not make it.
     """
     opened = open_bundle(bundle, verify)
+    shown_rows(opened.manifest, visual_tokens)  # refused before an engine is looked for
 
     def on(name: str) -> Backend:
         if name == ON_HOST:
@@ -79,18 +84,22 @@ def load(
         )
 
     if fallback is None:
-        return Vlm(opened, on(backend))
-    return _with_fallback(opened, on, backend, fallback)
+        return Vlm(opened, on(backend), visual_tokens=visual_tokens)
+    return _with_fallback(opened, on, backend, fallback, visual_tokens)
 
 
 def _with_fallback(
-    bundle: Bundle, on: Callable[[str], Backend], backend: str, fallback: str
+    bundle: Bundle,
+    on: Callable[[str], Backend],
+    backend: str,
+    fallback: str,
+    visual_tokens: int | None,
 ) -> Vlm:
     target = None
     try:
         engine = on(backend)
         target = engine.target
-        return Vlm(bundle, engine)
+        return Vlm(bundle, engine, visual_tokens=visual_tokens)
     except BackendError as exc:
         missed = Missed(backend, target, str(exc))
-    return Vlm(bundle, on(fallback), missed)
+    return Vlm(bundle, on(fallback), missed, visual_tokens)

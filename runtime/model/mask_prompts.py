@@ -17,6 +17,7 @@ from edgevlm.bundle.masks import (
     UPPER_LEFT,
 )
 from edgevlm.errors import ContractError
+from edgevlm.runtime.model.pictures.placement import Placement
 from edgevlm.tensors import Array, Float32
 
 Given = Sequence[Any] | Array
@@ -27,8 +28,7 @@ def prompt_arrays(
     points: Given | None,
     labels: Given | None,
     boxes: Given | None,
-    source: tuple[int, int],
-    extent: tuple[int, int],
+    place: Placement,
 ) -> tuple[Float32, NDArray[np.int64]]:
     """What the graph takes.
 
@@ -37,8 +37,7 @@ def prompt_arrays(
         labels: ``(prompts, n)``: 1 for points inside the object, 0 for points outside; None is
             all inside.
         boxes: ``(prompts, 4)``: left, top, right, bottom.
-        source: height and width of the picture.
-        extent: height and width that it has in the encoder's input.
+        place: of the picture in the encoder's input.
 
     Returns:
         float32 ``(prompts, n, 2)`` in pixels of the encoder's input, and int64 ``(prompts, n)``.
@@ -66,8 +65,7 @@ def prompt_arrays(
             "every prompt takes both or neither"
         )
     kinds = np.concatenate([kind for _, kind in parts], axis=1)
-    scale = np.array([extent[1] / source[1], extent[0] / source[0]])
-    scaled = [(where.astype(np.float64) * scale).astype(np.float32) for where, _ in parts]
+    scaled = [place.points_to_input(where).astype(np.float32) for where, _ in parts]
     return np.concatenate(scaled, axis=1), kinds.astype(np.int64)
 
 

@@ -14,7 +14,7 @@ from edgevlm.bundle.masks import GRAPH, MaskSpec
 from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend, Graph
 from edgevlm.runtime.model.mask_prompts import prompt_arrays
-from edgevlm.runtime.model.pictures.interpolate import bilinear_matrix
+from edgevlm.runtime.model.pictures.placement import placed_by
 from edgevlm.runtime.model.vision import Encoded
 from edgevlm.tensors import Array, Float32
 
@@ -62,6 +62,7 @@ class MaskDecoder:
         if manifest.masks is None:
             raise ContractError(f"{manifest.name} has no mask decoder")
         self._spec: MaskSpec = manifest.masks
+        self._image = manifest.image
         self._graph: Graph = backend.load(bundle.path(manifest.graphs[GRAPH].file))
 
     def decode(
@@ -78,13 +79,14 @@ class MaskDecoder:
         Raises:
             ContractError: prompts that do not fit.
         """
-        source = encoded.source
-        extent = encoded.extent or encoded.pixels[0].shape[:2]
-        feeds = prompt_arrays(points, labels, boxes, source, extent)
+        place, fit = placed_by(self._image, encoded.source)
+        feeds = prompt_arrays(points, labels, boxes, place)
         logits, scores = self.run(encoded.outputs["image_embeddings"], *feeds)
-        chosen = slice(1, None) if several else slice(0, 1)
+        chosen = slice(1, None) if several and self._spec.candidates > 1 else slice(0, 1)
         logits, scores = logits[:, chosen], scores[:, chosen]
-        return Masks(masks=self._enlarged(logits, extent, source), scores=scores, logits=logits)
+        size, source = (fit.height, fit.width), encoded.source
+        matrices = place.resampling(self._spec.mask_size, size, source)
+        return Masks(masks=self._enlarged(logits, *matrices), scores=scores, logits=logits)
 
     def run(
         self, image_embeddings: Float32, points: Float32, labels: NDArray[np.int64]
@@ -103,19 +105,11 @@ class MaskDecoder:
         masks, scores = (np.concatenate([p[name] for p in parts]) for name in ("masks", "scores"))
         return masks, scores
 
-    def _enlarged(
-        self, logits: Float32, extent: tuple[int, int], source: tuple[int, int]
-    ) -> NDArray[np.bool_]:
-        """To the encoder's input, without its padding, then to the picture, then inside or not.
-
-        Both steps are linear along each axis, so that each axis takes one matrix.
-        """
-        spec = self._spec
-        first = bilinear_matrix(spec.mask_size, spec.input_size)
-        down, across = (bilinear_matrix(extent[n], source[n]) @ first[: extent[n]] for n in (0, 1))
-        found = np.empty((*logits.shape[:2], *source), np.bool_)
+    def _enlarged(self, logits: Float32, down: Float32, across: Float32) -> NDArray[np.bool_]:
+        """To the picture, then inside or not."""
+        found = np.empty((*logits.shape[:2], len(down), len(across)), np.bool_)
         for place in np.ndindex(*logits.shape[:2]):  # one at a time: a picture may be large
-            found[place] = down @ logits[place] @ across.T > spec.threshold
+            found[place] = down @ logits[place] @ across.T > self._spec.threshold
         return found
 
     def close(self) -> None:

@@ -72,10 +72,11 @@ class Perception:
         Raises:
             ContextOverflow: the question is longer than the text encoder's context.
         """
-        if "classify" in abilities(self._manifest):
-            (text,) = self.encode_text([question])
-            return [by_embedding(frame.outputs["embedding"], text) for frame in frames]
-        return None if self._vision is None else self._vision.relevance(frames, question)
+        found = None if self._vision is None else self._vision.relevance(frames, question)
+        if found is not None or "classify" not in abilities(self._manifest):
+            return found
+        (text,) = self.encode_text([question])
+        return [by_embedding(frame.outputs["embedding"], text) for frame in frames]
 
     def encode_text(self, texts: Sequence[str]) -> Float32:
         """Embeddings of texts, float32 ``(texts, width)``, each of length 1.
@@ -131,7 +132,8 @@ class Perception:
         """
         require(self._manifest, "segment")
         spec, embeds = self._of_labels(labels, template)
-        return segmented(self.encode(image), embeds, tuple(labels), spec)
+        encoded = self.encode(image)
+        return segmented(encoded, embeds, tuple(labels), spec, self._manifest.image)
 
     def _of_labels(self, labels: Sequence[str], template: str | None) -> tuple[TextSpec, Float32]:
         """Embeddings of labels in their template, and how they are scored."""

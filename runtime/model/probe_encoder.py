@@ -52,7 +52,7 @@ def write_encoder_inputs(
             for m, tile in enumerate(encoded.pixels):
                 case.save(f"pixels.0.{m}", tile)
             if bundle.manifest.masks is not None:
-                write_mask_inputs(case, encoded)
+                write_mask_inputs(case, encoded, bundle.manifest.image)
             texts = _fitting(perception) if n == 0 and bundle.manifest.text is not None else []
             case.save_texts(texts)
             if texts:

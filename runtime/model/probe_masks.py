@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgevlm.bundle.images import ImageSpec
 from edgevlm.bundle.probe_case import ProbeCase
 from edgevlm.runtime.model.mask_prompts import prompt_arrays
 from edgevlm.runtime.model.perception import Perception
+from edgevlm.runtime.model.pictures.placement import placed_by
 from edgevlm.runtime.model.vision import Encoded
 from edgevlm.tensors import Array
 
@@ -17,20 +19,22 @@ BOX = (0.17, 0.3, 0.66, 0.83)
 KINDS = ("points", "boxes")
 
 
-def write_mask_inputs(case: ProbeCase, encoded: Encoded) -> None:
+def write_mask_inputs(case: ProbeCase, encoded: Encoded, image: ImageSpec | None) -> None:
     """Write what the mask decoder takes: ``mask.KIND.points`` and ``mask.KIND.labels``.
 
     Args:
         case: of one picture.
         encoded: that picture.
+        image: how it reached the encoder.
     """
     height, width = encoded.source
     extent = encoded.extent or (height, width)
     points = [[(x * width, y * height) for x, y in prompt] for prompt in POINTS]
     boxes = np.array([BOX]) * [width, height, width, height]
+    place, _ = placed_by(image, encoded.source)
     given = {
-        "points": prompt_arrays(points, LABELS, None, encoded.source, extent),
-        "boxes": prompt_arrays(None, None, boxes, encoded.source, extent),
+        "points": prompt_arrays(points, LABELS, None, place),
+        "boxes": prompt_arrays(None, None, boxes, place),
     }
     for kind, (where, labels) in given.items():
         case.save(f"mask.{kind}.points", where)

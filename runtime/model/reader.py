@@ -14,7 +14,7 @@ from edgevlm.runtime.model.messages import pictures
 from edgevlm.runtime.model.prompt import PromptBuilder
 from edgevlm.runtime.model.tokenizer import read_tokenizer
 from edgevlm.runtime.model.turn import Turn
-from edgevlm.runtime.model.vision import Encoded, VisionEncoder
+from edgevlm.runtime.model.vision import Encoded, VisionEncoder, shown_rows
 
 
 class Reader:
@@ -23,14 +23,17 @@ class Reader:
     Args:
         bundle: an opened bundle.
         backend: runs the vision graph.
+        visual_tokens: of a picture, as in ``VisionEncoder``.
 
     Raises:
         ContractError: the bundle has no language model to read for.
+        ConfigError: it has no such budget of visual tokens.
         BundleCorrupt: a damaged tokenizer or template.
         BackendError: the graph does not load.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, visual_tokens: int | None = None) -> None:
+        shown_rows(bundle.manifest, visual_tokens)  # refused before anything is loaded
         self.manifest = bundle.manifest
         _, _, prompt = bundle.manifest.language
         self.tokenizer = read_tokenizer(bundle)
@@ -40,7 +43,7 @@ class Reader:
         )
         self.image_token = -1 if prompt.image_token_id is None else prompt.image_token_id
         sees = "vision" in bundle.manifest.graphs
-        self.vision = VisionEncoder(bundle, backend) if sees else None
+        self.vision = VisionEncoder(bundle, backend, visual_tokens) if sees else None
 
     def encode(self, image: Any, among: int = 1) -> Encoded:
         """One picture through the vision encoder, unless it is encoded already.

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevlm.bundle.images import ImageSpec
 from edgevlm.bundle.text import TextSpec
-from edgevlm.runtime.model.pictures.interpolate import bilinear_matrix
+from edgevlm.runtime.model.pictures.placement import placed_by
 from edgevlm.runtime.model.vision import Encoded
 from edgevlm.tensors import Float32
 
@@ -21,8 +22,8 @@ class Segmentation:
     Args:
         labels: as they were asked for.
         label_map: int64 ``(height, width)``, the number of each pixel's best label.
-        logits: float32 ``(labels, side, side)`` over the patches of the encoder's input, which the
-            picture fills from the upper left corner.
+        logits: float32 ``(labels, side, side)`` over the patches of the encoder's input, of which
+            the picture may fill a part.
     """
 
     labels: tuple[str, ...]
@@ -48,7 +49,11 @@ class Segmentation:
 
 
 def segmented(
-    encoded: Encoded, text_embeds: Float32, labels: tuple[str, ...], spec: TextSpec
+    encoded: Encoded,
+    text_embeds: Float32,
+    labels: tuple[str, ...],
+    spec: TextSpec,
+    image: ImageSpec | None,
 ) -> Segmentation:
     """Hold every patch against every label, and resample as SAM resamples its masks.
 
@@ -57,16 +62,17 @@ def segmented(
         text_embeds: float32 ``(labels, width)``, of length 1.
         labels: their names.
         spec: the model's scale and bias.
+        image: how pictures reach the encoder.
+
+    Raises:
+        ContractError: pictures reach it in tiles.
     """
     patches = encoded.outputs["patch_embeds"][0]
     side = math.isqrt(len(patches))
     scores = np.float32(spec.logit_scale) * (text_embeds @ patches.T) + np.float32(spec.logit_bias)
     logits = scores.astype(np.float32).reshape(len(labels), side, side)
-    size = encoded.pixels[0].shape[0]
-    height, width = encoded.extent or (size, size)
-    over = bilinear_matrix(side, size)
-    down = bilinear_matrix(height, encoded.source[0]) @ over[:height]
-    across = bilinear_matrix(width, encoded.source[1]) @ over[:width]
+    place, fit = placed_by(image, encoded.source)
+    down, across = place.resampling(side, (fit.height, fit.width), encoded.source)
     best, label_map = np.full(encoded.source, -np.inf, np.float32), np.zeros(encoded.source, int)
     for number, grid in enumerate(logits):  # one at a time: a large picture has many pixels
         fine = down @ grid @ across.T

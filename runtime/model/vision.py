@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevlm.bundle import Bundle
-from edgevlm.errors import ContractError
+from edgevlm.bundle import Bundle, Manifest
+from edgevlm.errors import ConfigError, ContractError
 from edgevlm.runtime.backends.base import Backend, Graph
 from edgevlm.runtime.model.pictures import Prepared, assemble, expand, prepare, side_inputs
 from edgevlm.runtime.model.relevance import by_classes, named_classes
@@ -85,18 +85,21 @@ class VisionEncoder:
     Args:
         bundle: the bundle.
         backend: loads the graph.
+        visual_tokens: of a picture, one of the bundle's budgets; None is its default.
 
     Raises:
         ContractError: the bundle has no vision encoder.
+        ConfigError: it has no such budget.
     """
 
     LABELS = 10
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, visual_tokens: int | None = None) -> None:
         manifest = bundle.manifest
         if manifest.image is None:
             raise ContractError(f"{manifest.name} has no vision encoder: it takes text only")
         self._spec = manifest.image
+        self._shown = shown_rows(manifest, visual_tokens)
         self._graph: Graph = backend.load(bundle.path(manifest.graphs["vision"].file))
         self._rule = manifest.prompt.labels if manifest.prompt else None
         self._names: list[str] = bundle.read_json(self._rule.file) if self._rule else []
@@ -165,7 +168,9 @@ class VisionEncoder:
             return ()
         if tokens.ndim == 2:
             return tuple(
-                Segment(part["visual_tokens"], part.get("deepstack"), prepared.token_grid)
+                Segment(
+                    part["visual_tokens"][self._shown], part.get("deepstack"), prepared.token_grid
+                )
                 for part in parts
             )
         rows = assemble(prepared, self._spec, tokens, self._newline)
@@ -181,6 +186,19 @@ class VisionEncoder:
     def close(self) -> None:
         """Release the graph; may be called twice."""
         self._graph.close()
+
+
+def shown_rows(manifest: Manifest, visual_tokens: int | None) -> slice:
+    """The rows of a picture that reach the language model.
+
+    Raises:
+        ConfigError: the bundle has no such budget, or no visual tokens at all.
+    """
+    if manifest.visual_tokens is not None:
+        return manifest.visual_tokens.rows(visual_tokens)
+    if visual_tokens is not None:
+        raise ConfigError(f"{visual_tokens} visual tokens a picture: {manifest.name} gives none")
+    return slice(None)
 
 
 def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:

@@ -34,9 +34,16 @@ class Vlm:
         bundle: an opened bundle.
         backend: runs its graphs.
         missed: the backend in whose place this one answers.
+        visual_tokens: of a picture, one of the bundle's budgets; None is its default.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, missed: Missed | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        missed: Missed | None = None,
+        visual_tokens: int | None = None,
+    ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.missed = missed
@@ -44,7 +51,7 @@ class Vlm:
         speaks = "decoder" in bundle.manifest.graphs
         graphs = backend.select(bundle)
         self.parity = graphs.manifest.parity
-        self._inference = Inference(graphs, backend) if speaks else None
+        self._inference = Inference(graphs, backend, (), visual_tokens) if speaks else None
         shared = self._inference.vision if self._inference else None
         self._perception = Perception(graphs, backend, shared)
 
@@ -352,7 +359,8 @@ class Vlm:
             points: ``(prompts, n, 2)``, x and y in the picture's pixels; prompts may differ in n.
             labels: ``(prompts, n)``, 1 inside the object and 0 outside; None is all inside.
             boxes: ``(prompts, 4)``: left, top, right, bottom.
-            several: every reading of an ambiguous prompt; else the one of a clear prompt.
+            several: every reading of an ambiguous prompt, where the decoder gives several masks a
+                prompt; else the one of a clear prompt.
 
         Raises:
             ContractError: the bundle has no mask decoder, or prompts that do not fit.

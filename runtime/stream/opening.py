@@ -39,6 +39,7 @@ def open_model(
             cpu_fallback=settings.cpu_fallback,
             trust_engines=settings.trust_engines,
             fallback=settings.fallback,
+            visual_tokens=settings.visual_tokens,
         )
 
     model = on(engine)
@@ -73,4 +74,5 @@ def open_lanes(
         verify=engine.verify,
         cpu_fallback=engine.cpu_fallback,
         trust_engines=engine.trust_engines,
+        visual_tokens=engine.visual_tokens,
     )

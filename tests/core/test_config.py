@@ -69,6 +69,7 @@ cpu_fallback = true
 isolate = true
 trust_engines = true
 fallback = "ort-cuda"
+visual_tokens = 9
 [[rules]]
 name = "crowd"
 question = "q"

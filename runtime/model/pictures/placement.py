@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgevlm.bundle.images import Fit
+from edgevlm.bundle.images import Fit, ImageSpec
+from edgevlm.errors import ContractError
 from edgevlm.runtime.model.pictures.fit import corner_extent
-from edgevlm.tensors import Array
+from edgevlm.runtime.model.pictures.interpolate import bilinear_matrix
+from edgevlm.tensors import Array, Float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,47 @@ class Placement:
         found: Array = np.asarray(boxes_xyxy, np.float64) * scale + offset
         return found
 
+    def points_to_input(self, points_xy: Array) -> Array:
+        """Points of the picture in pixels of the input, float64 ``(..., 2)``."""
+        scale, offset = np.array([self.scale_x, self.scale_y]), np.array([self.left, self.top])
+        found: Array = np.asarray(points_xy, np.float64) * scale + offset
+        return found
+
+    def resampling(
+        self, cells: int, size: tuple[int, int], source: tuple[int, int]
+    ) -> tuple[Float32, Float32]:
+        """Matrices from a square grid over the whole input to pixels of the picture.
+
+        First to the input's own pixels, of which those beside the picture are dropped, then to the
+        picture: both steps are linear along each axis, so that each axis takes one matrix. What the
+        input does not show of the picture takes the value at its edge.
+
+        Args:
+            cells: of the grid, along each side.
+            size: height and width of the input.
+            source: of the picture.
+
+        Returns:
+            float32 ``(height, cells)`` and ``(width, cells)``; rows sum to 1.
+        """
+        starts, scales = (self.top, self.left), (self.scale_y, self.scale_x)
+        down, across = (
+            _resampling(cells, size[n], starts[n], scales[n], source[n]) for n in (0, 1)
+        )
+        return down, across
+
+
+def placed_by(image: ImageSpec | None, source: tuple[int, int]) -> tuple[Placement, Fit]:
+    """Where a picture lies in the encoder's input, and how it was fitted.
+
+    Raises:
+        ContractError: the encoder takes no pictures, or cuts them into tiles.
+    """
+    if image is None or not isinstance(image.policy, Fit):
+        what = "no pictures" if image is None else image.describe()
+        raise ContractError(f"places of the picture need an encoder of one size; this takes {what}")
+    return placed(image.policy, source), image.policy
+
 
 def placed(policy: Fit, source: tuple[int, int]) -> Placement:
     """Where ``fit_image`` puts a picture.
@@ -82,6 +125,13 @@ def placed(policy: Fit, source: tuple[int, int]) -> Placement:
     scale_both = min(target[0] / height, target[1] / width)
     inner = (max(1, round(height * scale_both)), max(1, round(width * scale_both)))
     return _at(((target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2), inner, source)
+
+
+def _resampling(cells: int, size: int, start: float, scale: float, source: int) -> Float32:
+    first, last = round(start), max(round(start) + 1, round(start + scale * source))
+    shown = bilinear_matrix(cells, size)[np.clip(np.arange(first, last), 0, size - 1)]
+    found: Float32 = bilinear_matrix(last - first, source) @ shown
+    return found
 
 
 def _at(corner: tuple[float, float], inner: tuple[int, int], source: tuple[int, int]) -> Placement:

@@ -87,6 +87,7 @@ def loaded(asked: Load) -> list[Vlm]:
             verify=asked.verify,
             cpu_fallback=asked.cpu_fallback,
             trust_engines=asked.trust_engines,
+            visual_tokens=asked.visual_tokens,
         )
     return [
         load(
@@ -98,6 +99,7 @@ def loaded(asked: Load) -> list[Vlm]:
             cpu_fallback=asked.cpu_fallback,
             trust_engines=asked.trust_engines,
             fallback=asked.fallback,
+            visual_tokens=asked.visual_tokens,
         )
     ]
 

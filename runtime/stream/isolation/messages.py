@@ -48,6 +48,7 @@ class Load(_Message):
     cpu_fallback: bool
     trust_engines: bool
     fallback: str | None
+    visual_tokens: int | None
     memory_mb: int | None = Field(description="heap that the process may have")
     lanes: int = Field(ge=1, description="models over the same weights, a cache for each")
 

@@ -70,6 +70,7 @@ class ModelProcess:
             cpu_fallback=engine.cpu_fallback,
             trust_engines=engine.trust_engines,
             fallback=engine.fallback,
+            visual_tokens=engine.visual_tokens,
             memory_mb=limits.memory_mb,
             lanes=lanes,
         )

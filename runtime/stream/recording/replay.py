@@ -82,6 +82,7 @@ def replay(
         backend=config.engine.backend,
         threads=config.engine.threads,
         verify=config.engine.verify,
+        visual_tokens=config.engine.visual_tokens,
     ) as model:
         require(model.bundle.manifest, "ask")
         source = _Past(config.source.uri, header.live)

@@ -1,1 +1,0 @@
-"""Every score of nano's model card, from a bundle, through the runtime."""
