@@ -19,7 +19,7 @@ ORACLE = efficientnet-lite-pytorch==0.1.0
 ORACLES = torchvision==0.29.2 timm==1.0.31 num2words==0.5.14 docopt==0.6.2
 NANO_SOURCES = $(shell find export edgevlm/bundle edgevlm/parity.py runtime/model/certify.py -name '*.py')
 
-.PHONY: demo test test-all test-gpu check bench bench-gpu install clean
+.PHONY: demo test test-all test-gpu check bench eval bench-gpu install clean
 
 demo: bundles/nano/manifest.json
 	@$(BIN)/edgevlm run configs/demo.toml
@@ -99,6 +99,15 @@ bench-gpu: $(GPU_VENV)/.ready
 bench: $(VENV)/.peers bundles/nano/manifest.json
 	$(BIN)/edgevlm bench bundles/nano --against llama.cpp --against ort-genai --threads 2
 	$(BIN)/python -m benchmarks.small_costs
+
+# The scores of docs/nano.md, on pictures that are made here. From Debian: tuxpaint-stamps-default,
+# mate-backgrounds, fonts-noto-color-emoji, opencv-doc, libegl1, libgles2 and libgl1-mesa-dri.
+eval: $(VENV)/.eval bundles/nano/manifest.json
+	$(BIN)/python -m benchmarks.nano_eval bundles/nano --failures docs/nano-failures.jpg
+
+$(VENV)/.eval: pyproject.toml constraints.txt | $(VENV)/.demo
+	$(PIP) $(CONSTRAINED) -e '.[cpu,nano,data,eval]'
+	@touch $@
 
 $(VENV)/.peers: pyproject.toml constraints.txt | $(VENV)/.demo
 	$(PIP) $(TORCH_PIP_ARGS) $(TORCH)

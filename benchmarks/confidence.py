@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from edgevlm.bundle import Bundle, open_bundle
+from edgevlm.runtime.device.evaluation.calibration import bins, calibration_error
 from edgevlm.runtime.model.asking import Asking
 from edgevlm.runtime.model.decode import Budget
 from edgevlm.runtime.model.field_scores import Choice, field_scores
@@ -34,7 +35,6 @@ from edgevlm.runtime.model.turn import Turn
 from edgevlm.tensors import Array
 
 TEMPERATURES = np.geomspace(0.2, 50.0, 139)
-BINS = 10
 SIZE = 256
 THINGS = ("clock", "traffic light", "balloon", "envelope")
 COLOURS = {"red": (200, 30, 30), "green": (30, 150, 50), "blue": (30, 60, 190), "grey": (120,) * 3}
@@ -188,18 +188,6 @@ def fitted(samples: Sequence[Sample]) -> int:
     return int(likely.argmax())
 
 
-def calibration_error(confidence: Array, right: Array) -> float:
-    """Expected calibration error over ``BINS`` bins of equal width."""
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    return float(
-        sum(
-            abs(right[place == b].mean() - confidence[place == b].mean()) * (place == b).mean()
-            for b in range(BINS)
-            if (place == b).any()
-        )
-    )
-
-
 def report(kind: str, samples: Sequence[Sample], bundled: float | None) -> dict[str, Any]:
     """Fit on the first half, judge on the second."""
     half = len(samples) // 2
@@ -216,7 +204,7 @@ def report(kind: str, samples: Sequence[Sample], bundled: float | None) -> dict[
     for name, place in places.items():
         confidence = np.array([s.confidence[place] for s in held])
         found[f"mean_{name}"] = round(float(confidence.mean()), 3)
-        found[f"ece_{name}"] = round(calibration_error(confidence, right), 3)
+        found[f"ece_{name}"] = round(calibration_error(bins(confidence, right > 0)) or 0.0, 3)
     return found
 
 

@@ -52,7 +52,9 @@ PHOTOGRAPHS = (
     Photograph("coffee.png", ("coffee", "espresso", "cup", "mug"), "scikit-image"),
     Photograph("rocket.jpg", ("rocket", "missile"), "scikit-image"),
     Photograph("camera.png", ("camera", "tripod", "photographer", "man"), "scikit-image"),
-    Photograph("motorcycle_left.png", ("motor", "moped", "bike", "scooter"), "scikit-image"),
+    Photograph(
+        "motorcycle_left.png", ("motorcycle", "motor", "moped", "bike", "scooter"), "scikit-image"
+    ),
     Photograph("astronaut.png", ("astronaut", "woman", "person"), "scikit-image"),
     Photograph("apple.jpg", ("apple",)),
     Photograph("baboon.jpg", ("baboon", "monkey", "mandrill")),

@@ -26,8 +26,7 @@ def command(
 ) -> None:
     """Say how unlike the good pictures of a bank each picture is, and where."""
     from edgevlm.cli.console import table, to_stdout, write_json
-    from edgevlm.cli.pictures import pictures
-    from edgevlm.errors import ConfigError
+    from edgevlm.cli.pictures import pictures, target_of
     from edgevlm.runtime.model.image import load_image
     from edgevlm.runtime.model.load import load
     from edgevlm.runtime.perception import overlay
@@ -35,8 +34,7 @@ def command(
     from edgevlm.runtime.perception.sentence import sentence
 
     paths = pictures(images)
-    if output is not None and len(paths) > 1 and not output.is_dir():
-        raise ConfigError(f"-o {output}: {len(paths)} pictures want a folder that is there")
+    target = target_of(output, paths)
     rows = []
     with load(bundle, backend=backend, threads=threads) as model:
         good = NormalBank.load(bank, model)
@@ -44,8 +42,7 @@ def command(
             picture = load_image(path)
             found = anomaly(model, picture, good)
             if output is not None:
-                target = output / f"{path.stem}.png" if output.is_dir() else output
-                overlay.save(overlay.heat(picture, found), target)
+                overlay.save(overlay.heat(picture, found), target(path))
             boxes = [[round(edge, 1) for edge in r.box_xyxy] for r in found.regions]
             if as_json:
                 write_json(

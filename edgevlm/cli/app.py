@@ -22,6 +22,7 @@ from edgevlm.cli import (
     export,
     inspect,
     list_,
+    locate,
     pack,
     plan,
     replay,
@@ -51,6 +52,7 @@ app.command("classify")(classify.command)
 app.command("segment")(segment.command)
 app.command("teach")(teach.command)
 app.command("anomaly")(anomaly.command)
+app.command("locate")(locate.command)
 app.command("run")(run.command)
 app.command("events")(events.command)
 app.command("changes")(changes.command)

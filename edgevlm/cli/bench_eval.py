@@ -11,13 +11,14 @@ def evaluate(
     """Print the scores of every kind of question, or all answers with them as JSON."""
     from edgevlm.cli.console import progress, table, to_stdout, write_json
     from edgevlm.runtime.device.evaluation.asking import answered, answered_blind
+    from edgevlm.runtime.device.evaluation.calibration import calibration_error
     from edgevlm.runtime.device.evaluation.question_file import read_questions
     from edgevlm.runtime.device.evaluation.scores import scores
     from edgevlm.runtime.device.evaluation.summary import (
         COLUMNS,
-        answers_calibration,
         plain,
         plain_answers,
+        reliability,
         rows,
     )
     from edgevlm.runtime.model.load import load
@@ -30,7 +31,7 @@ def evaluate(
         found = answered(model, examples, report=report)
         blind = answered_blind(model, examples)
         bundle_id = model.bundle.id
-    kinds, error = scores(found, blind), answers_calibration(found)
+    kinds, error = scores(found, blind), calibration_error(reliability(found))
     if as_json:
         write_json(
             {

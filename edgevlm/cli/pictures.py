@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgevlm.errors import ImageError
+from edgevlm.errors import ConfigError, ImageError
 
 
 def pictures(paths: Sequence[Path]) -> list[Path]:
@@ -28,3 +28,18 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
             )
         found += inside
     return found
+
+
+def target_of(output: Path | None, paths: Sequence[Path]) -> Callable[[Path], Path]:
+    """Where what is drawn on a picture goes: a file, or the picture's name in a folder.
+
+    Raises:
+        ConfigError: several pictures, and no folder for them.
+    """
+    if output is None:
+        return lambda path: path
+    if output.is_dir():
+        return lambda path: output / f"{path.stem}.png"
+    if len(paths) > 1:
+        raise ConfigError(f"-o {output}: {len(paths)} pictures want a folder that is there")
+    return lambda _: output

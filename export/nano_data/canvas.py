@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgevlm.export.nano_data.colours import colour_name
 from edgevlm.export.nano_data.composition import box_of
+from edgevlm.export.nano_data.names import also_called
 from edgevlm.export.nano_data.picture import SeenThing
 from edgevlm.frame import UInt8
 
@@ -117,7 +118,6 @@ def seen_thing(
     owner: int,
     name: str,
     group: str,
-    also: tuple[str, ...] = (),
 ) -> SeenThing | None:
     """What can be seen of one owner; None if nothing can."""
     mask = owners == owner
@@ -125,9 +125,13 @@ def seen_thing(
     if box is None:
         return None
     return SeenThing(
-        name=name, also=also, group=group, colour=colour_name(image_rgb, mask), box_xyxy=box,
+        name=name,
+        also=also_called(name),
+        group=group,
+        colour=colour_name(image_rgb, mask),
+        box_xyxy=box,
         mask=mask,
-    )  # fmt: skip
+    )
 
 
 def turned(points_xy: Points, degrees: float, about_xy: tuple[float, float]) -> NDArray[np.float64]:

@@ -22,7 +22,6 @@ _LIT: dict[str, Rgb] = {
     "white": (250, 250, 250), "yellow": (255, 235, 60),
 }  # fmt: skip
 _OFF = 0.08  # share of pictures in which the display shows nothing
-_ALSO = ("screen", "digital display", "seven-segment display")
 _NUMBER = ("What number is shown?", "What number is on the display?", "Read the display.",
            "What does the display show?", "Which number can you see?")  # fmt: skip
 _UNKNOWABLE = (
@@ -47,7 +46,7 @@ def display(rng: np.random.Generator, side: int = 224) -> Picture:
     canvas = Canvas(drawn_ground(side, rng))
     _draw(canvas, str(number), on, None if crystal else _LIT[colour], side, rng)
     image, owners = canvas.finish()
-    seen = seen_thing(image, np.minimum(owners, 0), 0, "display", "instruments", _ALSO)
+    seen = seen_thing(image, np.minimum(owners, 0), 0, "display", "instruments")
     lit = owners == 1
     if not on or crystal or colour_name(image, lit) != colour:
         colour = ""

@@ -16,7 +16,6 @@ from edgevlm.export.nano_data.picture import Picture, Question
 TICKS = 10  # steps of the scale, each of 1 or of 10
 _SWEEP = 270.0  # degrees from the first to the last tick, clockwise from the lower left
 _UNITS = ("bar", "psi", "V", "A", "°C", "%", "km/h", "kPa", "rpm")
-_ALSO = ("dial", "meter", "instrument")
 _RED: Rgb = (205, 30, 30)
 _NUMBER = ("What does the gauge show?", "What is the reading of the gauge?",
            "What number does the needle point to?", "Read the gauge.")  # fmt: skip
@@ -72,7 +71,7 @@ def gauge(rng: np.random.Generator, side: int = 224) -> Picture:
     # Never so far from the tick that the next one would be as near.
     _needle(canvas, face, tick + float(rng.uniform(-0.2, 0.2)), rng)
     image, owners = canvas.finish()
-    seen = seen_thing(image, owners, 0, "gauge", "instruments", _ALSO)
+    seen = seen_thing(image, owners, 0, "gauge", "instruments")
     questions = _questions(tick * step, unit, None if zone is None else red, rng)
     return Picture(
         image_rgb=photographed(image, rng),

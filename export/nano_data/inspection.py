@@ -63,13 +63,12 @@ def inspection(rng: np.random.Generator, side: int = 224) -> Picture:
         if at == which and state == "scratched":
             _scratch(canvas, part, rng)
     image, owners = canvas.finish()
-    also = KINDS[kind].also
-    seen = [seen_thing(image, owners, p.owner, kind.lower(), "parts", also) for p in places]
+    seen = [seen_thing(image, owners, p.owner, kind.lower(), "parts") for p in places]
     told = Inspected(kind, colour, odd, state, places[which].name, len(places))
     return Picture(
         image_rgb=photographed(image, rng),
         family="inspection",
-        scene=f"{kind} {rows}x{columns} {plate}",
+        scene=f"{rows}x{columns} {kind} on {plate}",
         things=tuple(thing for thing in seen if thing is not None),
         questions=tuple(questions_about(told, [t for t in seen if t is not None], rng)),
     )

@@ -147,27 +147,24 @@ class Kind:
         colours: that it comes in.
         plural: of its name.
         round: whether one does not see that it is turned.
-        also: what else it is called.
     """
 
     draw: Callable[[Canvas, Part, int | None], None]
     colours: tuple[str, ...]
     plural: str
     round: bool
-    also: tuple[str, ...] = ()
 
 
 _BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black")
+_METAL = ("grey", "black", "yellow", "red", "blue")
+# Names that mean nothing else: a nut may be eaten, and a cap worn.
 KINDS: dict[str, Kind] = {
-    "screw": Kind(_screw, ("grey", "black", "yellow", "red", "blue"), "screws", True, ("bolt",)),
-    "washer": Kind(_washer, ("grey", "black", "red", "yellow", "blue"), "washers", True, ("ring",)),
-    "nut": Kind(_nut, ("grey", "black", "yellow", "red", "blue"), "nuts", False, ("hex nut",)),
-    "cap": Kind(_cap, _BRIGHT, "caps", True, ("bottle cap", "lid")),
-    "LED": Kind(_led, ("red", "green", "blue", "yellow", "white", "orange"), "LEDs", True,
-                ("light", "lamp")),
-    "connector": Kind(_connector, ("white", "black", "blue", "green", "red"), "connectors", False,
-                      ("plug", "socket")),
-    "gear": Kind(_gear, ("grey", "black", "white", "blue", "orange", "red"), "gears", True,
-                 ("cog", "cogwheel")),
-    "button": Kind(_button, _BRIGHT, "buttons", False, ("key", "push button")),
-}  # fmt: skip
+    "screw": Kind(_screw, _METAL, "screws", True),
+    "washer": Kind(_washer, _METAL, "washers", True),
+    "hex nut": Kind(_nut, _METAL, "hex nuts", False),
+    "bottle cap": Kind(_cap, _BRIGHT, "bottle caps", True),
+    "LED": Kind(_led, ("red", "green", "blue", "yellow", "white", "orange"), "LEDs", True),
+    "connector": Kind(_connector, ("white", "black", "blue", "green", "red"), "connectors", False),
+    "gear": Kind(_gear, ("grey", "black", "white", "blue", "orange", "red"), "gears", True),
+    "button": Kind(_button, _BRIGHT, "buttons", False),
+}

@@ -52,7 +52,7 @@ def printed(rng: np.random.Generator, side: int = 224) -> Picture:
     canvas = Canvas(drawn_ground(side, rng))
     _draw(canvas, text, (PAINT[paper], PAINT[ink]), side, rng)
     image, owners = canvas.finish()
-    seen = seen_thing(image, owners, 0, name, "signs", ("board", "plate", "sign", "label"))
+    seen = seen_thing(image, owners, 0, name, "signs")
     named = seen is not None and seen.colour == paper
     questions = _questions(text, name, word, paper if named else "", rng)
     return Picture(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,8 +14,10 @@ from edgevlm.errors import ContractError, ExportError
 from edgevlm.export.nano_data.camera import photographed
 from edgevlm.export.nano_data.colours import colour_name
 from edgevlm.export.nano_data.composition import box_of
+from edgevlm.export.nano_data.groceries import BY_NAME
+from edgevlm.export.nano_data.names import also_called
 from edgevlm.export.nano_data.picture import SEEN_AT_LEAST, Picture, SeenThing
-from edgevlm.export.nano_data.table_layout import KINDS, Solid, layout, paint
+from edgevlm.export.nano_data.table_layout import Solid, layout, paint
 from edgevlm.export.nano_data.table_model import TEXTURES, table_model
 from edgevlm.frame import UInt8
 
@@ -29,16 +32,19 @@ class TableTops:
     Args:
         side: of the square pictures, pixels, at least 224.
         seed: of the textures of tables and floors.
+        groceries: the folder of their meshes (``groceries.grocery_folder``): half of the things
+            are then such; with None all are solids.
 
     Raises:
-        ExportError: MuJoCo or a library of OpenGL is not installed.
+        ExportError: MuJoCo, a library of OpenGL or a mesh is not installed.
     """
 
-    def __init__(self, side: int = 224, seed: int = 0) -> None:
+    def __init__(self, side: int = 224, seed: int = 0, groceries: Path | None = None) -> None:
         if side < 224:
             raise ContractError(f"pictures have a side of at least 224 pixels, got {side}")
         self._mujoco = _imported()
-        description = table_model(np.random.default_rng(seed), side)
+        description = table_model(np.random.default_rng(seed), side, groceries)
+        self._groceries = groceries is not None
         model = self._mujoco.MjModel.from_xml_string(description.xml, description.assets)
         self._model, self._data = model, self._mujoco.MjData(model)
         try:
@@ -75,7 +81,7 @@ class TableTops:
             rng: chooses everything.
             count: of pictures.
         """
-        solids, ground = layout(rng), int(rng.integers(TEXTURES))
+        solids, ground = layout(rng, self._groceries), int(rng.integers(TEXTURES))
         found: list[Picture] = []
         while len(found) < count:
             geoms = self._furnish(solids, ground, rng)
@@ -86,7 +92,7 @@ class TableTops:
                     found.append(self._picture(solids, ground, camera, masks, rng))
                     break
             else:  # too crowded for any view
-                solids, found = solids[:-1] or layout(rng), []
+                solids, found = solids[:-1] or layout(rng, self._groceries), []
         return found
 
     def _furnish(
@@ -97,8 +103,10 @@ class TableTops:
         data.mocap_pos[:] = self._at_rest
         geoms = []
         for number, solid in enumerate(solids):
-            primitive = solid.kind not in ("cone", "pyramid")
-            name = "primitive" if primitive else f"{solid.kind} {solid.size_m[0]}"
+            primitive = solid.kind in _TYPES
+            name = "primitive" if primitive else solid.kind
+            if not primitive and solid.kind not in BY_NAME:
+                name += f" {solid.size_m[0]}"
             body = model.body(f"{name} {number}").id
             geom = int(model.body_geomadr[body])
             if primitive:
@@ -181,14 +189,15 @@ class TableTops:
             things.append(
                 SeenThing(
                     name=solid.kind,
-                    also=KINDS[solid.kind],
-                    group="shapes",
-                    colour=measured if measured == solid.colour else None,  # light may change it
+                    also=also_called(solid.kind),
+                    group="groceries" if solid.kind in BY_NAME else "shapes",
+                    # Light may change the colour of paint; a texture has that which it shows.
+                    colour=measured if solid.colour in (None, measured) else None,
                     box_xyxy=box,
                     mask=mask,
                 )
             )
-        names = sorted(f"{solid.colour} {solid.kind}" for solid in solids)
+        names = sorted(f"{solid.colour or 'own'} {solid.kind}" for solid in solids)
         return Picture(
             image_rgb=photographed(image, rng),
             family="renders",

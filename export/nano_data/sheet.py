@@ -22,6 +22,7 @@ from edgevlm.errors import EdgeVLMError
 from edgevlm.export.nano_data.displays import display
 from edgevlm.export.nano_data.emoji import pictographs
 from edgevlm.export.nano_data.gauges import gauge
+from edgevlm.export.nano_data.groceries import grocery_folder
 from edgevlm.export.nano_data.inspection import inspection
 from edgevlm.export.nano_data.picture import Picture, Question
 from edgevlm.export.nano_data.printed import printed
@@ -41,9 +42,10 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="the PNG file")
     parser.add_argument("--each", type=int, default=6, help="pictures of each family")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--groceries", action="store_true", help="on rendered tables too")
     args = parser.parse_args()
     try:
-        with families() as generators:
+        with families(args.groceries) as generators:
             sheet(generators, args.each, args.seed).save(args.out)
     except EdgeVLMError as exc:
         sys.stderr.write(f"error: {exc}\n")
@@ -52,8 +54,11 @@ def main() -> int:
 
 
 @contextmanager
-def families() -> Iterator[dict[str, tuple[Generator, Asker]]]:
+def families(groceries: bool) -> Iterator[dict[str, tuple[Generator, Asker]]]:
     """Every generator of pictures with who asks about them.
+
+    Args:
+        groceries: whether rendered tables bear such too.
 
     Raises:
         ExportError: a package that one of them needs is not installed.
@@ -61,7 +66,7 @@ def families() -> Iterator[dict[str, tuple[Generator, Asker]]]:
     cut_outs = training_stamps(), pictographs()
     maker = SceneMaker(cut_outs=cut_outs, backgrounds=photographs())
     asker = Asker(vocabulary=sorted({c.name for group in cut_outs for c in group}))
-    with TableTops() as tops:
+    with TableTops(groceries=grocery_folder() if groceries else None) as tops:
         generators: dict[str, Generator] = {
             "cut-outs": maker.scene, "renders": tops, "inspection": inspection, "gauges": gauge,
             "displays": display, "print": printed,

@@ -1,4 +1,4 @@
-"""What stands on a rendered table: solids, their sizes in metres, colours and places."""
+"""What stands on a rendered table: solids and groceries, their sizes, colours and places."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgevlm.export.nano_data.groceries import BY_NAME
 from edgevlm.export.nano_data.parts import PAINT
 from edgevlm.export.nano_data.table_model import MESH_M, SLOTS
 
 _REACH_M = 0.19  # from the middle of the table
 _GAP_M = 0.012
+_AS_MATERIAL = 0.5, 0.5, 0.5, 1.0  # MuJoCo's sign that a geom has its material's colour
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "black", "white", "grey")
-KINDS = {
-    "cube": ("block",), "box": ("block", "cuboid"), "ball": ("sphere",), "cylinder": ("tube",),
-    "capsule": ("pill",), "cone": (), "pyramid": (),
-}  # fmt: skip
+KINDS = ("cube", "box", "ball", "cylinder", "capsule", "cone", "pyramid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solid:
-    """One solid on the table.
+    """One thing on the table.
 
     Args:
-        kind: a key of ``KINDS``.
-        colour: one of ``COLOURS``.
+        kind: one of ``KINDS``, or the name of a grocery.
+        colour: one of ``COLOURS``; None for that of its texture.
         size_m: as MuJoCo has it: half sides, radius, or radius and half length.
         centre_m: x, y and z; the table's top is at z = 0.
         quaternion: its turn, w first.
@@ -32,17 +31,23 @@ class Solid:
     """
 
     kind: str
-    colour: str
+    colour: str | None
     size_m: tuple[float, float, float]
     centre_m: tuple[float, float, float]
     quaternion: tuple[float, float, float, float]
     radius_m: float
 
 
-def layout(rng: np.random.Generator) -> tuple[Solid, ...]:
-    """One to ``SLOTS`` solids that do not touch; often some of one kind."""
+def layout(rng: np.random.Generator, groceries: bool = False) -> tuple[Solid, ...]:
+    """One to ``SLOTS`` things that do not touch; often some of one kind.
+
+    Args:
+        rng: chooses everything.
+        groceries: whether half of the things are such.
+    """
     count = int(rng.integers(1, SLOTS + 1))
-    kinds = [str(rng.choice(list(KINDS))) for _ in range(count)]
+    known = (KINDS, tuple(BY_NAME)) if groceries else (KINDS,)
+    kinds = [str(rng.choice(known[int(rng.integers(len(known)))])) for _ in range(count)]
     if count > 1 and rng.random() < 0.5:
         kinds[: int(rng.integers(2, count + 1))] = [kinds[0]] * SLOTS
         kinds = kinds[:count]
@@ -58,6 +63,8 @@ def layout(rng: np.random.Generator) -> tuple[Solid, ...]:
 
 def paint(solid: Solid) -> tuple[float, float, float, float]:
     """Its colour as MuJoCo has it, 0 to 1, alpha last."""
+    if solid.colour is None:
+        return _AS_MATERIAL
     red, green, blue = PAINT[solid.colour]
     return red / 255, green / 255, blue / 255, 1.0
 
@@ -69,7 +76,10 @@ def _apart(a: Solid, b: Solid) -> bool:
 
 def _solid(kind: str, rng: np.random.Generator) -> Solid:
     lying = False
-    if kind == "cube":
+    if kind in BY_NAME:
+        size = (0.0, 0.0, 0.0)
+        radius, height = BY_NAME[kind].radius_m, BY_NAME[kind].bottom_m
+    elif kind == "cube":
         size = (float(rng.uniform(0.022, 0.04)),) * 3
         radius, height = size[0] * 2**0.5, size[2]
     elif kind == "box":
@@ -91,7 +101,7 @@ def _solid(kind: str, rng: np.random.Generator) -> Solid:
     angle, far = rng.uniform(0, 2 * np.pi), _REACH_M * rng.uniform(0, 1) ** 0.5
     return Solid(
         kind=kind,
-        colour=str(rng.choice(COLOURS)),
+        colour=None if kind in BY_NAME else str(rng.choice(COLOURS)),
         size_m=size,
         centre_m=(float(far * np.cos(angle)), float(far * np.sin(angle)), height),
         quaternion=_turn(float(rng.uniform(0, 2 * np.pi)), lying),

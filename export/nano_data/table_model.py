@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from edgevlm.export.nano_data.backgrounds import table_scene, textured
+from edgevlm.export.nano_data.groceries import GROCERIES, Grocery, grocery_assets
 
 TABLE_M = 0.34  # half the side of the table
 SLOTS = 5  # solids of each kind that can be on the table at once
@@ -30,14 +32,19 @@ class Description:
     assets: dict[str, bytes]
 
 
-def table_model(rng: np.random.Generator, side: int) -> Description:
+def table_model(rng: np.random.Generator, side: int, groceries: Path | None = None) -> Description:
     """The room, the table, ``SLOTS`` primitives and meshes out of sight below the floor.
 
-    Bodies are named ``primitive 0`` ... and ``cone 0.034 0`` ...; materials ``ground 0`` ...
+    Bodies are named ``primitive 0`` ..., ``cone 0.034 0`` ..., ``lemon 0`` ...; materials
+    ``ground 0`` ...
 
     Args:
         rng: makes the textures.
         side: of pictures, pixels.
+        groceries: the folder with their meshes and textures; None for none.
+
+    Raises:
+        ExportError: one of those files is missing.
     """
     textures, materials, assets = [], [], {}
     for number in range(TEXTURES):
@@ -53,6 +60,16 @@ def table_model(rng: np.random.Generator, side: int) -> Description:
         for radius in MESH_M:
             geom = f'<geom type="mesh" mesh="{kind} {radius}"/>'
             bodies += [_body(f"{kind} {radius} {n}", geom) for n in range(SLOTS)]
+    if groceries is not None:
+        assets |= grocery_assets(groceries)
+        for grocery in GROCERIES:
+            textures.append(f'<texture name="{grocery.name}" type="2d" file="{grocery.texture}"/>')
+            materials.append(_material(grocery))
+            meshes.append(
+                f'<mesh name="{grocery.name}" file="{grocery.mesh}" scale="{grocery.scale}"/>'
+            )
+            geom = f'<geom type="mesh" mesh="{grocery.name}" material="{grocery.name}"/>'
+            bodies += [_body(f"{grocery.name} {n}", geom) for n in range(SLOTS)]
     walls = [
         f'<geom name="wall {n}" type="plane" size="3 3 .1" pos="{x} {y} 0" zaxis="{-x} {-y} 0"/>'
         for n, (x, y) in enumerate(((2, 0), (-2, 0), (0, 2), (0, -2)))
@@ -81,6 +98,14 @@ def table_model(rng: np.random.Generator, side: int) -> Description:
 
 def _body(name: str, geom: str) -> str:
     return f'<body name="{name}" mocap="true" pos="0 0 -2">{geom}</body>'
+
+
+def _material(grocery: Grocery) -> str:
+    uniform = "true" if grocery.uniform else "false"
+    return (
+        f'<material name="{grocery.name}" texture="{grocery.name}" '
+        f'texrepeat="{grocery.repeat}" texuniform="{uniform}"/>'
+    )
 
 
 def _mesh(kind: str, radius: float) -> str:

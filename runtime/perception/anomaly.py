@@ -25,8 +25,8 @@ from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.perception.bank import (
     NormalRule,
     checked_patches,
+    checked_rule,
     encoder_of,
-    normal_rule,
     packed,
     read_bank,
     write_bank,
@@ -72,7 +72,7 @@ class NormalBank:
             BankError: missing, damaged, or made with another encoder.
         """
         rule, arrays = read_bank(path)
-        found = normal_rule(path, rule)
+        found = checked_rule(path, rule, NormalRule, "of good pictures")
         manifest = model.bundle.manifest
         if found.encoder != encoder_of(manifest):
             raise BankError(

@@ -8,7 +8,7 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +21,7 @@ from edgevlm.tensors import Array
 VERSION: Literal[1] = 1
 MAX_PATCHES = 1 << 20
 Unit = Annotated[float, Field(gt=0, lt=1)]
+Rule = TypeVar("Rule", bound=BaseModel)
 
 
 class NormalRule(BaseModel):
@@ -127,15 +128,15 @@ def packed(patches: Patches) -> dict[str, Array]:
     }
 
 
-def normal_rule(path: Path, rule: dict[str, Any]) -> NormalRule:
-    """The rule of a bank of good pictures.
+def checked_rule(path: Path, rule: dict[str, Any], kind: type[Rule], said: str) -> Rule:
+    """The rule of a bank, of the kind that is wanted.
 
     Raises:
         BankError: it is another kind of bank, or was written by another version.
     """
     try:
-        return NormalRule.model_validate(rule)
+        return kind.model_validate(rule)
     except ValidationError as exc:
         error = exc.errors()[0]
         where = ".".join(map(str, error["loc"]))
-        raise BankError(f"{path} is no bank of good pictures: {where}: {error['msg']}") from exc
+        raise BankError(f"{path} is no bank {said}: {where}: {error['msg']}") from exc

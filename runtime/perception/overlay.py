@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from edgevlm.errors import ConfigError
 from edgevlm.runtime.perception.anomaly import Anomaly
-from edgevlm.runtime.perception.regions import Region
 
 UInt8 = NDArray[np.uint8]
 BOXES = 8  # drawn
@@ -60,7 +60,21 @@ def stretched(values: NDArray[np.float32], found: Anomaly, picture: UInt8) -> ND
     )
 
 
-def boxed(picture: UInt8, regions: Sequence[Region], names: Sequence[str] = ()) -> UInt8:
+class Scored(Protocol):
+    """A box with a score."""
+
+    @property
+    def box_xyxy(self) -> tuple[float, float, float, float]:
+        """In pixels of the picture."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """Written beside it."""
+        ...
+
+
+def boxed(picture: UInt8, regions: Sequence[Scored], names: Sequence[str] = ()) -> UInt8:
     """The picture with boxes, and with a name and a score at each."""
     drawn = Image.fromarray(picture)
     pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(_SIZE)

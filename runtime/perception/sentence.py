@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgevlm.runtime.perception.anomaly import Anomaly, NormalBank
+from edgevlm.runtime.perception.locate import Located
 
 _ROWS, _COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 
@@ -21,6 +24,14 @@ def sentence(found: Anomaly, bank: NormalBank) -> str:
     if places == 1:
         return f"Unlike {good} in one place, {where} ({figures})."
     return f"Unlike {good} in {places} places, most of all {where} ({figures})."
+
+
+def things_seen(found: Sequence[Located], source: tuple[int, int]) -> str:
+    """One sentence: what was found, and where; ``source`` is the picture's height and width."""
+    if not found:
+        return "None of the known things is here."
+    places = [f"{one.name} {position(one.box_xyxy, source)}" for one in found]
+    return f"Seen: {', '.join(places)}."
 
 
 def position(box_xyxy: tuple[float, float, float, float], source: tuple[int, int]) -> str:

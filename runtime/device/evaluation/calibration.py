@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgevlm.errors import ContractError
+from edgevlm.tensors import Array
 
 BINS = 10
 
@@ -27,7 +28,7 @@ class Bin:
     right: float
 
 
-def bins(confidence: Sequence[float], right: Sequence[bool]) -> list[Bin]:
+def bins(confidence: Sequence[float] | Array, right: Sequence[bool] | Array) -> list[Bin]:
     """The reliability diagram: ``BINS`` bins of equal width, those that nothing is in left out.
 
     Args:

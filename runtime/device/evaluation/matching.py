@@ -65,7 +65,24 @@ def is_right(answer: str, accepted: Sequence[str], others: Collection[str] = ())
         return next((n for n in found if n is not None), None) == value
     if is_refusal(accepted[0]) or is_refusal(answer):
         return is_refusal(accepted[0]) and is_refusal(answer)
-    return _first_named(said, [*right, *map(words, others)]) in right
+    named = named_in(answer, [*accepted, *others])
+    return bool(named) and words(named[0]) in right
+
+
+def named_in(answer: str, names: Collection[str]) -> list[str]:
+    """Which names stand in an answer, in its order: of several in one place the longest.
+
+    What stands behind a negation is not named.
+    """
+    said, found, at = words(answer), [], 0
+    phrases = {words(name): name for name in names}
+    while at < len(said):
+        here = [phrase for phrase in phrases if _standing(said, at, phrase)]
+        longest = max(here, key=len, default=said[at : at + 1])
+        if here and not (at and said[at - 1] in _NEGATING):
+            found.append(phrases[longest])
+        at += len(longest)
+    return found
 
 
 def is_refusal(answer: str) -> bool:
@@ -82,16 +99,6 @@ def answered_by(accepted: Sequence[str]) -> str:
     if _number(first) is not None:
         return "number"
     return "refusal" if is_refusal(accepted[0]) else "words"
-
-
-def _first_named(said: Words, phrases: Sequence[Words]) -> Words | None:
-    """The phrase that stands first; of several at one place the longest."""
-    for at in range(len(said)):
-        if at and said[at - 1] in _NEGATING:
-            continue
-        if here := [phrase for phrase in phrases if _standing(said, at, phrase)]:
-            return max(here, key=len)
-    return None
 
 
 def _standing(said: Words, at: int, phrase: Words) -> bool:

@@ -75,7 +75,7 @@ def judged(answers: Sequence[Answered]) -> list[bool]:
     others: dict[str, set[str]] = defaultdict(set)
     for one in answers:
         if answered_by(one.example.answers) == "words":
-            others[one.example.kind].add(one.example.answers[0])
+            others[one.example.kind].update(one.example.answers)
     return [is_right(one.text, one.example.answers, others[one.example.kind]) for one in answers]
 
 

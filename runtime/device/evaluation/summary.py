@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevlm.runtime.device.evaluation.calibration import bins, calibration_error
+from edgevlm.runtime.device.evaluation.calibration import Bin, bins
 from edgevlm.runtime.device.evaluation.example import Answered
 from edgevlm.runtime.device.evaluation.scores import Score, judged
 from edgevlm.runtime.device.evaluation.share import Share
@@ -55,14 +55,14 @@ def plain_answers(answers: Sequence[Answered]) -> list[dict[str, Any]]:
     return found
 
 
-def answers_calibration(answers: Sequence[Answered]) -> float | None:
-    """Expected calibration error of the answers' confidences; None where there are none."""
+def reliability(answers: Sequence[Answered]) -> list[Bin]:
+    """How often answers of about one confidence are right; those without one are left out."""
     known = [
         (one.confidence, right)
         for one, right in zip(answers, judged(answers), strict=True)
         if one.confidence is not None
     ]
-    return calibration_error(bins([sure for sure, _ in known], [right for _, right in known]))
+    return bins([sure for sure, _ in known], [right for _, right in known])
 
 
 def _plain(share: Share | None) -> str:

@@ -74,7 +74,7 @@ def test_parts_stand_out_from_the_plate_as_their_masks_say(pictures: list[Pictur
 def test_what_is_missing_is_where_it_is_said(pictures: list[Picture]):
     checked = 0
     for picture in pictures:
-        kind, grid = picture.scene.split()[:2]
+        grid, kind = picture.scene.split(" on ")[0].split(" ", 1)
         rows, columns = map(int, grid.split("x"))
         question = asked(picture, f"Which {kind} is missing")
         if "missing" not in wrong(picture) or min(rows, columns) < 2 or question is None:

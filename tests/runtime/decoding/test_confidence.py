@@ -9,13 +9,13 @@ from benchmarks.confidence import (
     SCHEMA,
     TEMPERATURES,
     Sample,
-    calibration_error,
     drawn,
     fitted,
     sharpened,
 )
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.confidence import ConfidenceSpec
+from edgevlm.runtime.device.evaluation.calibration import bins, calibration_error
 from edgevlm.runtime.model.field_scores import Choice
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.sampling import Sampler, SamplingOptions
@@ -63,19 +63,12 @@ def test_the_fit_finds_the_temperature_that_made_the_answers():
         samples.append(Sample(np.array([p[best] for p in chances]), true == best))
     place = fitted(samples)
     assert TEMPERATURES[place] == pytest.approx(3, rel=0.15)
-    right = np.array([s.right for s in samples], float)
+    right = [s.right for s in samples]
     errors = [
-        calibration_error(np.array([s.confidence[n] for s in samples]), right)
+        calibration_error(bins([s.confidence[n] for s in samples], right)) or 0.0
         for n in (place, int(np.abs(TEMPERATURES - 1).argmin()))
     ]
     assert errors[0] < 0.03 < errors[1]
-
-
-def test_the_error_is_the_mean_distance_of_a_bin_from_its_share_of_right_answers():
-    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.25, 0.25])
-    right = np.array([1, 1, 1, 0, 0, 1.0])
-    assert calibration_error(confidence, right) == pytest.approx(4 / 6 * 0.2 + 2 / 6 * 0.25)
-    assert calibration_error(np.array([1.0]), np.array([1.0])) == 0
 
 
 def test_a_choice_at_another_temperature_sums_to_one_and_keeps_its_order():

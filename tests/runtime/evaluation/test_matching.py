@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgevlm.runtime.device.evaluation.matching import answered_by, is_refusal, is_right
+from edgevlm.runtime.device.evaluation.matching import answered_by, is_refusal, is_right, named_in
 
 COLOURS = ("red", "green", "light blue", "blue")
 NAMES = ("cat", "dog", "polar bear", "bear", "glass")
@@ -73,3 +73,9 @@ def test_the_rule_follows_the_first_accepted_answer():
     kinds = [answered_by((first,)) for first in ("Yes", "four", "I cannot tell", "left")]
     assert kinds == ["yes-no", "number", "refusal", "words"]
     assert not is_refusal("There is a dog")
+
+
+def test_everything_that_an_answer_names_is_found_in_its_order():
+    said = "Two dogs, a polar bear and no cat, on glass"
+    assert named_in(said, NAMES) == ["dog", "polar bear", "glass"]
+    assert named_in("nothing of it", NAMES) == []

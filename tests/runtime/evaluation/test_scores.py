@@ -18,9 +18,9 @@ from edgevlm.runtime.device.evaluation.scores import judged, scores
 from edgevlm.runtime.device.evaluation.share import Share
 from edgevlm.runtime.device.evaluation.summary import (
     COLUMNS,
-    answers_calibration,
     plain,
     plain_answers,
+    reliability,
     rows,
 )
 
@@ -116,8 +116,8 @@ def test_the_calibration_error_is_the_mean_distance_of_its_bins():
 
 def test_answers_without_a_confidence_do_not_count_for_calibration():
     sure = [said("Is it?", "yes", "yes", sure=0.8), said("Is it?", "yes", "", sure=None)]
-    assert answers_calibration(sure) == pytest.approx(0.2)
-    assert answers_calibration(sure[1:]) is None
+    assert calibration_error(reliability(sure)) == pytest.approx(0.2)
+    assert reliability(sure[1:]) == []
 
 
 def test_an_example_accepts_something():

@@ -1,0 +1,1 @@
+"""Every score of nano's model card, from a bundle, through the runtime."""
