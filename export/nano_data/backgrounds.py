@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from edgevlm.errors import ContractError
 from edgevlm.frame import UInt8
+
+SMALLEST = 224  # pixels of a side: what is drawn can be read at this size
 
 
 def noise_field(
@@ -60,12 +63,17 @@ def drawn_ground(side: int, rng: np.random.Generator) -> UInt8:
     """Any background for a drawn thing: textured, a table, or plain with a fall of light.
 
     Args:
-        side: of the square, pixels.
+        side: of the square, pixels, at least ``SMALLEST``.
         rng: chooses.
+
+    Raises:
+        ContractError: a smaller side.
 
     Returns:
         uint8 RGB ``(side, side, 3)``; made at half the size, which a camera hardly shows.
     """
+    if side < SMALLEST:
+        raise ContractError(f"pictures have a side of at least {SMALLEST} pixels, got {side}")
     half = (side + 1) // 2
     chance = rng.random()
     if chance < 0.6:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevlm.errors import ContractError, ExportError
+from edgevlm.export.nano_data.backgrounds import SMALLEST
 from edgevlm.export.nano_data.camera import photographed
 from edgevlm.export.nano_data.colours import colour_name
 from edgevlm.export.nano_data.composition import box_of
@@ -40,8 +41,8 @@ class TableTops:
     """
 
     def __init__(self, side: int = 224, seed: int = 0, groceries: Path | None = None) -> None:
-        if side < 224:
-            raise ContractError(f"pictures have a side of at least 224 pixels, got {side}")
+        if side < SMALLEST:
+            raise ContractError(f"pictures have a side of at least {SMALLEST} pixels, got {side}")
         self._mujoco = _imported()
         description = table_model(np.random.default_rng(seed), side, groceries)
         self._groceries = groceries is not None

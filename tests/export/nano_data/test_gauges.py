@@ -4,9 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
+from edgevlm.errors import ContractError
 from edgevlm.export.nano_data.displays import SEGMENTS, display
 from edgevlm.export.nano_data.gauges import gauge
+from edgevlm.export.nano_data.inspection import inspection
 from edgevlm.export.nano_data.picture import Picture
+from edgevlm.export.nano_data.printed import printed
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,12 @@ def test_the_same_seed_gives_the_same_picture(generator):
     assert (one.image_rgb == other.image_rgb).all()
     assert one.questions == other.questions
     assert (one.image_rgb != generator(np.random.default_rng(4), 256).image_rgb).any()
+
+
+@pytest.mark.parametrize("generator", [gauge, display, inspection, printed])
+def test_a_side_that_nobody_could_read_is_refused(generator):
+    with pytest.raises(ContractError, match="at least 224 pixels, got 100"):
+        generator(np.random.default_rng(3), 100)
 
 
 def around(picture: Picture, radii: tuple[float, float]) -> np.ndarray:

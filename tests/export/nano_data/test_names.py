@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from edgevlm.export.nano_data import emoji, stamps
 from edgevlm.export.nano_data.names import also_called, is_known, known_kinds
+from tests.conftest import missing
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,14 @@ def test_what_is_known_by_name():
     assert is_known("mug", known)
     assert not is_known("owl", known)  # a bird as well, but that is no name of it
     assert not is_known("bird", known)
+
+
+def test_every_animal_is_called_one():
+    if not (emoji.FONT.is_file() and stamps.FOLDER.is_dir()):
+        missing(f"{emoji.PACKAGE} or {stamps.PACKAGE} is not installed")
+    things = (*stamps.training_stamps(), *emoji.pictographs())
+    animals = {thing.name for thing in things if thing.kind == "animals"}
+    assert len(animals) > 150
+    assert {name for name in animals if "animal" not in also_called(name)} == {"edward bear"}
+    others = {thing.name for thing in things if thing.kind in ("vehicles", "clothes", "household")}
+    assert {name for name in others if "animal" in also_called(name)} == set()
