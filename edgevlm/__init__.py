@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgevlm.errors import (
         BackendError,
         BackendGone,
+        BackendMemoryError,
         BackendUnavailable,
         BankError,
         BuildError,
@@ -59,6 +60,7 @@ _HOMES = {
     "edgevlm.errors": (
         "BackendError",
         "BackendGone",
+        "BackendMemoryError",
         "BackendUnavailable",
         "BankError",
         "BuildError",
@@ -105,6 +107,7 @@ __all__ = [
     "AnswerEvent",
     "BackendError",
     "BackendGone",
+    "BackendMemoryError",
     "BackendUnavailable",
     "BankError",
     "BuildError",

@@ -17,6 +17,7 @@
     ├── BackendError                 an engine refused or failed
     │   ├── BackendUnavailable       what was asked for is not installed here
     │   ├── BackendGone              it failed too often, and is not tried again
+    │   ├── BackendMemoryError       memory ended at this work; less of it may fit
     │   ├── GraphRefused             a graph that this backend does not take
     │   ├── EngineMismatch           compiled for another device, version or bundle, or damaged
     │   └── EngineUntrusted          made elsewhere, and nobody vouches for it
@@ -98,6 +99,10 @@ class BackendUnavailable(BackendError):
 
 class BackendGone(BackendError):
     """What ran the model failed too often, and is not started again."""
+
+
+class BackendMemoryError(BackendError):
+    """Memory ended in the middle of some work; less of it may fit."""
 
 
 class GraphRefused(BackendError):

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from edgevlm.bundle import Bundle
+from edgevlm.errors import BackendError, BackendMemoryError
 from edgevlm.tensors import Array, TensorSpec
+
+_MEMORY_ENDED = re.compile(r"bad.?alloc|failed to allocate|out of memory", re.IGNORECASE)
+
+
+def engine_error(
+    said: str, error: Exception, otherwise: type[BackendError] = BackendError
+) -> BackendError:
+    """The error for what an engine raised: memory that ended is told apart by its words."""
+    memory = isinstance(error, MemoryError) or _MEMORY_ENDED.search(str(error))
+    return (BackendMemoryError if memory else otherwise)(f"{said}: {error or 'out of memory'}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

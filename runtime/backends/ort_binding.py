@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from edgevlm.errors import BackendError, ContractError
+from edgevlm.errors import ContractError
+from edgevlm.runtime.backends.base import engine_error
 from edgevlm.runtime.backends.ort_slots import DeviceSlot, HostSlot, Place, Shape, Slot
 from edgevlm.tensors import Array, TensorSpec
 
@@ -112,7 +113,7 @@ class OrtStateful:
         try:
             self._session.run_with_iobinding(bound.binding, bound.options)
         except Exception as exc:
-            raise BackendError(f"ONNX Runtime failed: {exc}") from exc
+            raise engine_error("ONNX Runtime failed", exc) from exc
         for output, source in self._apart:
             self._state[source].write(self._state[output].read())
 

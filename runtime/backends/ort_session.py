@@ -12,7 +12,7 @@ from typing import Any
 
 from edgevlm.bundle import Bundle
 from edgevlm.errors import BackendError, BackendUnavailable, ContractError, GraphRefused
-from edgevlm.runtime.backends.base import EngineOptions, Graph, StatefulGraph
+from edgevlm.runtime.backends.base import EngineOptions, Graph, StatefulGraph, engine_error
 from edgevlm.runtime.backends.ort_binding import NO_GRAPH, OrtStateful
 from edgevlm.runtime.backends.ort_slots import Place
 from edgevlm.tensors import Array, TensorSpec
@@ -162,7 +162,8 @@ class OrtBackend:
             # enable_fallback: its Python layer would print, and try again on other providers.
             session = ort.InferenceSession(str(graph), options, enable_fallback=0, **chosen)
         except Exception as exc:  # its exception types are not public
-            raise GraphRefused(f"{graph} does not load on {provider.name}: {exc}") from exc
+            said = f"{graph} does not load on {provider.name}"
+            raise engine_error(said, exc, GraphRefused) from exc
         if provider.name not in (used := session.get_providers()):
             raise BackendError(f"{graph} was to run on {provider.name} and runs on {used}")
         return session
@@ -208,7 +209,7 @@ class OrtGraph:
         try:
             values = self._session.run(names, dict(feeds), options)
         except Exception as exc:
-            raise BackendError(f"ONNX Runtime failed: {exc}") from exc
+            raise engine_error("ONNX Runtime failed", exc) from exc
         return dict(zip(names, values, strict=True))
 
     def bind(self, state: Mapping[str, str]) -> StatefulGraph:

@@ -202,7 +202,7 @@ class Answering:
             yield
 
     def close(self) -> None:
-        """Release what ``prepare_many`` loaded; may be called twice."""
+        """Release what ``prepare_many`` has loaded; may be called twice."""
         if self._branched is not None:
             self._branched.close()
             self._branched = None

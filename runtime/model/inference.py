@@ -11,7 +11,7 @@ import numpy as np
 
 from edgevlm.answer import Answer
 from edgevlm.bundle import Bundle
-from edgevlm.errors import ContractError
+from edgevlm.errors import BackendMemoryError, ContractError
 from edgevlm.parity import BatchShape
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.answering import Answering
@@ -138,6 +138,20 @@ class Inference:
         Raises:
             ContractError, ContextOverflow: as ``tokens``.
         """
+        try:
+            yield from self._many(turns, messages, asking, together=together)
+        except (MemoryError, BackendMemoryError):
+            self._answering.close()  # what decodes side by side goes first, and is not tried again
+            raise
+
+    def _many(
+        self,
+        turns: list[Turn],
+        messages: list[list[Mapping[str, Any]]],
+        asking: list[Asking],
+        *,
+        together: bool,
+    ) -> Iterator[Answer]:
         self._answering.prepare_many(asking, together=together)
         first, pairs = turns[0], zip(turns, messages, strict=True)
         rows = [self.begin(turn, own, first.encoded) for turn, own in pairs]

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgevlm.errors import ContractError
+from edgevlm.errors import BackendMemoryError, ContractError
 
 
 class OneCaller:
@@ -22,6 +22,7 @@ class OneCaller:
 
         Raises:
             ContractError: another call is under way, or the model is closed.
+            BackendMemoryError: in place of the interpreter's own ``MemoryError``.
         """
         if self._closed:
             raise ContractError("this model is closed; load it again")
@@ -31,6 +32,8 @@ class OneCaller:
             )
         try:
             yield
+        except MemoryError as exc:
+            raise BackendMemoryError(f"memory ended: {exc or 'no more is to be had'}") from exc
         finally:
             self._lock.release()
 

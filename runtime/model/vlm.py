@@ -151,6 +151,7 @@ class Vlm:
                 ``Drafts`` for each question, which learn from one such call to the next.
             together: several at a time. The first such call loads the decoder's weights a second
                 time; False never does.
+                Where memory ends, they are released for good.
             cancelled: as in ``ask``, of each answer.
 
         Returns:

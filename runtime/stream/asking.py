@@ -123,7 +123,7 @@ class Asking:
             [(question.text, question.schema) for question in questions],
             system=settings.system,
             draft=[question.drafts for question in questions] if settings.draft else False,
-            together=not settings.draft,
+            together=not settings.draft and self._lease.caps.together,
             **self._choice(),
         )
         return [_with_encoding(first, view), *others]

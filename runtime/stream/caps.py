@@ -17,12 +17,14 @@ class Caps:
         rate_hz: frames looked at a second.
         max_tokens: of an answer.
         max_side: pixels of a frame's longer side before it is encoded.
+        together: several questions may be decoded side by side.
         why: in words, for events; empty where nothing is bounded.
     """
 
     rate_hz: float | None = None
     max_tokens: int | None = None
     max_side: int | None = None
+    together: bool = True
     why: str = ""
 
     def tokens(self, own: int) -> int:

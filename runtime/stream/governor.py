@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgevlm.box import GovernorSection
 from edgevlm.runtime.stream.caps import UNCAPPED, Caps
@@ -108,7 +109,7 @@ class Governor:
         word = "down" if level > self.level else "up"
         self.level, self._since_s = level, now_s
         steps = self._settings.ladder[:level]
-        bounds = {
+        bounds: dict[str, Any] = {
             name: next((v for s in reversed(steps) if (v := getattr(s, name)) is not None), None)
             for name in ("rate_hz", "max_tokens", "max_side")
         }

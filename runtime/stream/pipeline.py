@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from edgevlm.answer import Answer
 from edgevlm.config import RunConfig
-from edgevlm.errors import BackendError, BackendGone, SinkError, SourceError
+from edgevlm.errors import BackendError, BackendGone, BackendMemoryError, SinkError, SourceError
 from edgevlm.event import Event, SummaryEvent
 from edgevlm.frame import Frame, FrameItem, FrameSource, SourceFault
 from edgevlm.runtime.stream.accounting import Account
@@ -28,6 +28,7 @@ from edgevlm.runtime.stream.looking import Looked, Looking
 from edgevlm.runtime.stream.mode import hand_over_of
 from edgevlm.runtime.stream.model import Kept, Model
 from edgevlm.runtime.stream.recording.playback import Playback
+from edgevlm.runtime.stream.shedding import Shedding
 from edgevlm.runtime.stream.sinks.base import Decision, Told, Watcher
 from edgevlm.runtime.stream.telling import Telling, whole
 
@@ -73,7 +74,8 @@ class Stream:
         self._clock = clock
         self._watcher = watcher
         self._account = Account()
-        self._lease = lease or Sole()
+        together = len(config.ask) > 1 and not config.generation.draft
+        self._lease = Shedding(lease or Sole(), together)
         if playback is None:
             between = hand_over(config, source.live)
             self._gates: Chain | Playback = chain_of(config, model.bundle.manifest, source.live)
@@ -132,7 +134,7 @@ class Stream:
             yield self.fault(error)
         if self._kept.model is not self._model:
             self._model = self._kept.model
-            self._telling.another_model(degraded_by(self._model))
+            self._telling.another_model(degraded_by(self._model, self._lease.shed))
 
     def _frame(self, frame: Frame, waited: bool = False) -> Iterator[Told]:
         """What is told of a frame; ``waited``: the model is held for it already."""
@@ -218,11 +220,15 @@ class Stream:
         self._account.failed += 1
         if isinstance(error, SourceError):  # its pixels cannot be read
             raise error
-        self._failures += 1
         self._saw(frame, "fail")
+        told = error
+        if isinstance(error, BackendMemoryError):
+            told = self._lease.less(error, frame.pixels.size_wh)
+            self._telling.degrade(degraded_by(self._model, self._lease.shed))
+        self._failures += told is error
         if isinstance(error, BackendGone) or self._failures >= MAX_FAILURES_IN_A_ROW:
             raise error
-        yield Told(fault_event(self._config.name, self._next_seq(), error), frame)
+        yield Told(fault_event(self._config.name, self._next_seq(), told), frame)
 
     def _reuse(self, looked: Looked) -> Iterator[Told]:
         frame = looked.view.frame

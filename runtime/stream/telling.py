@@ -54,9 +54,13 @@ class Telling:
         """Those without an answer that stands: none was given yet, or it was cut short."""
         return tuple(n for n, stands in enumerate(self._standing) if stands.answer is None)
 
+    def degrade(self, degraded: tuple[str, ...]) -> None:
+        """What every event says from now on."""
+        self._degraded = self._states.degraded = degraded
+
     def another_model(self, degraded: tuple[str, ...]) -> None:
         """No answer stands any more."""
-        self._degraded = self._states.degraded = degraded
+        self.degrade(degraded)
         for stands in self._standing:
             stands.answer = None
 

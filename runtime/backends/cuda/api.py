@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgevlm.errors import BackendError, BackendUnavailable
+from edgevlm.errors import BackendError, BackendMemoryError, BackendUnavailable
 
 NON_BLOCKING = 1  # cudaStreamNonBlocking: does not wait for the legacy default stream
 PORTABLE_MAPPED = 1 | 2  # cudaHostAllocPortable | cudaHostAllocMapped
@@ -161,9 +161,11 @@ class CudaApi(Protocol):
 def failure(call: str, code: int, name: str) -> BackendError:
     """The error for a CUDA call that returned ``code``: its name, and the remedy if there is one.
 
-    It is a ``BackendUnavailable`` where the code means that there is no usable GPU.
+    It is a ``BackendUnavailable`` where the code means that there is no usable GPU, and a
+    ``BackendMemoryError`` where it means that its memory is full.
     """
-    kind = BackendUnavailable if code in _NOT_HERE else BackendError
+    kind = BackendMemoryError if code == OUT_OF_MEMORY else BackendError
+    kind = BackendUnavailable if code in _NOT_HERE else kind
     remedy = f": {_REMEDIES[code]}" if code in _REMEDIES else ""
     return kind(f"CUDA {call} failed with {name} ({code}){remedy}")
 

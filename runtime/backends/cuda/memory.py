@@ -44,7 +44,7 @@ class Device:
             return Memory(self, self.api.malloc(nbytes), nbytes)
         except BackendError as exc:
             free, total = self.api.memory_info()
-            raise BackendError(
+            raise type(exc)(
                 f"{nbytes / 2**20:.0f} MiB of device memory: {free / 2**20:.0f} of "
                 f"{total / 2**20:.0f} MiB are free: {exc}"
             ) from exc

@@ -8,6 +8,8 @@ import os
 import signal
 from pathlib import Path
 
+MEMORY_WAS_SHORT = "the kernel has just killed a process because memory was short"
+
 
 def dies_with(life: int) -> None:
     """In the child of a ``Worker``: have the kernel kill this process when the parent is gone.
@@ -47,7 +49,7 @@ def how_it_ended(code: int, memory_was_short: bool, tail: bytes) -> str:
     if -code != signal.SIGKILL:
         return f"ended by {name}"
     if memory_was_short:
-        return f"ended by {name}; the kernel has just killed a process because memory was short"
+        return f"ended by {name}; {MEMORY_WAS_SHORT}"
     return f"ended by {name}"
 
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgevlm.errors import BackendError, BackendGone, ContractError
+from edgevlm.errors import BackendError, BackendGone, BackendMemoryError, ContractError
 from edgevlm.runtime.stream.clock import Clock
 from edgevlm.runtime.stream.compose import Notice
 from edgevlm.runtime.stream.isolation.channel import Broken, Channel
+from edgevlm.runtime.stream.isolation.ending import MEMORY_WAS_SHORT
 from edgevlm.runtime.stream.isolation.messages import (
     TO_PARENT,
     Failed,
@@ -176,7 +177,8 @@ class Supervisor:
         wait_s = WAITS_S[count - 1]
         self._due_ns = now_ns + round(wait_s * 1e9)
         when = f"in {wait_s:g} s" if wait_s else "at once"
-        return BackendError(
+        kind = BackendMemoryError if MEMORY_WAS_SHORT in what else BackendError
+        return kind(
             f"{what}; another is started {when} (loss {count} of at most {MOST} within "
             f"{WINDOW_S:g} s)"
         )

@@ -10,11 +10,39 @@ import pytest
 
 from edgevlm.bundle import Bundle
 from edgevlm.config import EngineSection, LimitsSection
+from edgevlm.event import SummaryEvent
 from edgevlm.runtime.stream.isolation.process import ModelProcess
 from edgevlm.runtime.stream.isolation.proxy import Isolated
+from edgevlm.runtime.stream.pipeline import Stream
 from edgevlm.runtime.stream.worker import Worker
+from tests.runtime.stream.conftest import ListSource
+
+Make = Callable[..., Isolated]
 
 BROKEN = "tests.runtime.stream.isolation.broken_child"
+
+
+def told(
+    there: Isolated, config: Any, source: ListSource, stopped: Callable[[], bool]
+) -> tuple[list[Any], SummaryEvent]:
+    """Events of a run and its summary, whose books are balanced."""
+    stream = Stream(config, source, there, source._clock, stopped, kept=there)
+    *events, summary = stream.events()
+    assert isinstance(summary, SummaryEvent)
+    frames = summary.frames
+    assert frames.read == len(source._levels)
+    assert (
+        frames.read
+        == frames.answered + frames.reused + sum(frames.dropped.values()) + frames.failed
+    )
+    assert [e.seq for e in events] == list(range(len(events)))
+    return events, summary
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def alive(pid: int) -> bool:

@@ -1,46 +1,35 @@
-"""A real model in a process of its own: the same answers, and a stream that outlives the process.
-
-Rows 16 to 18 of the fault list: inference that hangs, a process that crashes, memory that ends.
-"""
+"""A real model in a process of its own: the same answers, the same errors, and the command."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgevlm.box import BoxConfig
 from edgevlm.bundle import Bundle
 from edgevlm.errors import (
-    BackendError,
     ContextOverflow,
     ContractError,
     ImageError,
     SchemaError,
 )
-from edgevlm.event import EVENTS, AnswerEvent, FaultEvent, SummaryEvent
+from edgevlm.event import EVENTS
 from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.stream.isolation.proxy import Isolated
 from edgevlm.runtime.stream.model import Model
-from edgevlm.runtime.stream.pipeline import Stream
-from edgevlm.runtime.stream.run import run
-from tests.runtime.stream.conftest import ListSource, ManualClock
-from tests.runtime.stream.isolation.conftest import CHILD, alive
+from tests.runtime.stream.isolation.conftest import Make, alive, children_of
 
-Make = Callable[..., Isolated]
 SCHEMA = {
     "type": "object",
     "properties": {"person": {"type": "boolean"}, "where": {"type": "string", "maxLength": 8}},
@@ -146,114 +135,6 @@ def test_the_shared_memory_is_that_of_one_question(isolate: Make, picture: np.nd
     assert picture.nbytes <= there.process.shared_bytes < picture.nbytes + 4096
 
 
-class Struck(ListSource):
-    """Frames, and a stop rule that strikes at the process while one of them is answered."""
-
-    def __init__(self, there: Isolated, levels: list[int | None], frame: int, blow: int) -> None:
-        super().__init__(levels, ManualClock())
-        self._there = there
-        self._frame, self._blow = frame, blow
-        self._asked = 0
-
-    def frames(self) -> Iterator[Any]:
-        for frame in super().frames():
-            self._asked = 1 if frame.index == self._frame else 0
-            yield frame
-
-    def stopped(self) -> bool:
-        self._asked += self._asked > 0
-        if self._asked == 3 and self._there.process.pid is not None:
-            os.kill(self._there.process.pid, self._blow)
-        return False
-
-
-def told(
-    there: Isolated, config: Any, source: ListSource, stopped: Callable[[], bool]
-) -> tuple[list[Any], SummaryEvent]:
-    stream = Stream(config, source, there, source._clock, stopped, kept=there)
-    *events, summary = stream.events()
-    assert isinstance(summary, SummaryEvent)
-    frames = summary.frames
-    assert frames.read == len(source._levels)
-    assert (
-        frames.read
-        == frames.answered + frames.reused + sum(frames.dropped.values()) + frames.failed
-    )
-    assert [e.seq for e in events] == list(range(len(events)))
-    return events, summary
-
-
-def codes(events: list[Any]) -> list[Any]:
-    return [e.code if isinstance(e, FaultEvent) else e.frame for e in events]
-
-
-@pytest.mark.parametrize(
-    ("blow", "said"),
-    [
-        (signal.SIGSTOP, "has given no sign of life for 3 s and was killed"),
-        (signal.SIGKILL, "closed its connection and ended by SIGKILL"),
-        (signal.SIGSEGV, "closed its connection and ended by SIGSEGV"),
-    ],
-)
-def test_a_process_that_hangs_or_crashes_costs_one_frame_and_is_replaced(
-    isolate: Make, config: Callable[..., Any], blow: int, said: str
-):
-    there = isolate({"step_s": 3})
-    settings = config(generation={"max_tokens": 4, "draft": False}, policy={"reuse_every_s": 0})
-    first = there.process.pid
-    source = Struck(there, [40, 200, 40, 40, 90], 1, blow)
-    events, summary = told(there, settings, source, source.stopped)
-    assert codes(events)[:2] == [0, "backend"]
-    fault = events[1]
-    assert said in fault.message
-    assert "another is started at once (loss 1 of at most 5 within 60 s)" in fault.message
-    assert [e.frame for e in events if isinstance(e, AnswerEvent)] == [0, 2, 3, 4]
-    # The scene of frame 0 is back at frame 2, and its answer still stands: nothing was lost.
-    assert [e.of for e in events if isinstance(e, AnswerEvent)] == [None, 0, 0, None]
-    (recovered,) = [e for e in events if isinstance(e, FaultEvent) and e.code == "recovered"]
-    assert "another process has loaded the model" in recovered.message
-    assert (summary.frames.answered, summary.frames.reused, summary.frames.failed) == (2, 2, 1)
-    assert first is not None
-    assert not alive(first)
-    assert alive(there.process.pid or 0)
-
-
-def test_an_answer_cut_by_a_crash_never_stands(isolate: Make, config: Callable[..., Any]):
-    there = isolate()
-    settings = config(generation={"max_tokens": 4, "draft": False}, policy={"reuse_every_s": 0})
-    source = Struck(there, [40, 200, 200, 200], 1, signal.SIGKILL)
-    events, summary = told(there, settings, source, source.stopped)
-    answers = [e for e in events if isinstance(e, AnswerEvent)]
-    assert [(e.frame, e.reused) for e in answers] == [(0, False), (2, False), (3, True)]
-    assert summary.frames.failed == 1
-
-
-def test_a_process_that_dies_between_two_frames_costs_none(
-    isolate: Make, config: Callable[..., Any]
-):
-    there = isolate()
-    clock = ManualClock()
-
-    class Between(ListSource):
-        def frames(self) -> Iterator[Any]:
-            for frame in super().frames():
-                if frame.index == 1 and there.process.pid is not None:
-                    channel = there.process._supervisor._channel
-                    os.kill(there.process.pid, signal.SIGSEGV)
-                    assert channel is not None
-                    assert channel.waits(20)  # its end
-                yield frame
-
-    settings = config(generation={"max_tokens": 2})
-    stream = Stream(settings, Between([40, 200, 90], clock), there, clock, kept=there)
-    *events, summary = stream.events()
-    assert isinstance(summary, SummaryEvent)
-    assert (summary.frames.answered, summary.frames.failed) == (3, 0)
-    messages = [e.message for e in events if isinstance(e, FaultEvent)]
-    assert "broke off while nobody asked and ended by SIGSEGV" in messages[0]
-    assert "another process has loaded the model" in messages[1]
-
-
 def test_lanes_take_turns_between_any_two_tokens(isolate: Make, model: Vlm, picture: np.ndarray):
     first = isolate(lanes=2)
     second = Isolated(first.process, 1)
@@ -297,107 +178,7 @@ def test_lanes_take_turns_between_any_two_tokens(isolate: Make, model: Vlm, pict
     assert told[:4] == ["first", "second", "first", "second"]
 
 
-def test_several_streams_share_a_process_and_outlive_it(nano: Bundle):
-    streams = [
-        {"name": name, "ask": "What is it?", "policy": {"gate": False},
-         "generation": {"max_tokens": 3},
-         "source": {"uri": f"synthetic:?seed={seed}&frames=6&size=64x36"}}
-        for seed, name in enumerate(("door", "yard"))
-    ]  # fmt: skip
-    config = BoxConfig.model_validate(
-        {"bundle": str(nano.root), "streams": streams, "overcommit": True,
-         "engine": {"isolate": True, "threads": 1}, "limits": {"step_s": 20}}
-    )  # fmt: skip
-    events: list[Any] = []
-    struck = 0
-    for event in run(config):
-        events.append(event)
-        if event.kind == "answer" and not struck:
-            (struck,) = model_processes()
-            os.kill(struck, signal.SIGKILL)
-    summary = events[-1]
-    assert summary.frames.read == 12
-    assert 1 <= summary.frames.failed + sum(e.kind == "fault" for e in events) <= 8
-    assert summary.frames.answered >= 9
-    assert {e.stream for e in events if e.kind == "answer"} == {"door", "yard"}
-    assert any(e.kind == "fault" and "ended by SIGKILL" in e.message for e in events)
-    assert model_processes() == []
-
-
-def model_processes() -> list[int]:
-    """Children of this process that are a model's."""
-    return [
-        child
-        for child in children_of(os.getpid())
-        if CHILD.encode() in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_blows_at_any_moment_leave_the_books_balanced(
-    isolate: Make, config: Callable[..., Any], seed: int, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("edgevlm.runtime.stream.isolation.supervisor.WINDOW_S", 0.01)
-    monkeypatch.setattr("edgevlm.runtime.stream.pipeline.MAX_FAILURES_IN_A_ROW", 99)
-    there = isolate({"step_s": 3})
-    rng = random.Random(seed)
-
-    def sometimes() -> bool:
-        if rng.random() < 0.04 and there.process.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                blow = rng.choice([signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT])
-                os.kill(there.process.pid, blow)
-        return False
-
-    settings = config(generation={"max_tokens": 4}, policy={"gate": False})
-    source = ListSource([rng.randrange(256) for _ in range(30)], ManualClock())
-    _, summary = told(there, settings, source, sometimes)
-    assert summary.frames.failed > 0
-    assert summary.frames.answered > 15
-
-
-def test_memory_that_a_process_may_not_have_is_an_error_that_says_so(isolate: Make):
-    with pytest.raises(BackendError, match=r"MemoryError|bad_alloc|SIGABRT"):
-        isolate({"memory_mb": 80})
-
-
-def test_where_memory_ends_the_kernel_takes_the_model_and_not_the_stream(
-    isolate: Make, config: Callable[..., Any]
-):
-    there = isolate()
-    pid = there.process.pid
-    own = int(Path("/proc/self/oom_score_adj").read_text())
-    assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) == max(own, 500)
-    group = Path("/sys/fs/cgroup/memory/edgevlm-test")
-    try:
-        group.mkdir()
-    except OSError:
-        pytest.skip("this test needs to make a control group (cgroup v1, as root)")
-    try:
-        (group / "cgroup.procs").write_text(str(pid))
-        (group / "memory.limit_in_bytes").write_text(str(8 << 20))
-        (group / "memory.swappiness").write_text("0")
-        settings = config(generation={"max_tokens": 4}, policy={"gate": False})
-        source = ListSource([40, 200, 90], ManualClock())
-        events, summary = told(there, settings, source, lambda: False)
-    finally:
-        deadline = time.monotonic() + 5
-        while group.exists() and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                group.rmdir()
-            time.sleep(0.05)
-    (fault,) = [e for e in events if isinstance(e, FaultEvent) and e.code == "backend"]
-    assert "killed a process because memory was short" in fault.message
-    assert (summary.frames.answered, summary.frames.failed) == (2, 1)
-
-
 RUN = [sys.executable, "-m", "edgevlm", "run", "--isolate", "--ask", "What is it?"]
-
-
-def children_of(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def until(true: Callable[[], Any], within_s: float = 60) -> Any:
