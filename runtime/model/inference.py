@@ -31,6 +31,8 @@ from edgevlm.runtime.model.turn import Turn
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder
 from edgevlm.tensors import Array, Float32
 
+Conversation = list[Mapping[str, Any]]
+
 
 class Inference:
     """A bundle's tokenizer, prompt and graphs, working together. Not thread-safe.
@@ -125,7 +127,7 @@ class Inference:
     def many(
         self,
         turns: list[Turn],
-        messages: list[list[Mapping[str, Any]]],
+        messages: list[Conversation],
         asking: list[Asking],
         *,
         together: bool = True,
@@ -139,18 +141,13 @@ class Inference:
             ContractError, ContextOverflow: as ``tokens``.
         """
         try:
-            yield from self._many(turns, messages, asking, together=together)
+            yield from self._many(turns, messages, asking, together)
         except (MemoryError, BackendMemoryError):
             self._answering.close()  # what decodes side by side goes first, and is not tried again
             raise
 
     def _many(
-        self,
-        turns: list[Turn],
-        messages: list[list[Mapping[str, Any]]],
-        asking: list[Asking],
-        *,
-        together: bool,
+        self, turns: list[Turn], messages: list[Conversation], asking: list[Asking], together: bool
     ) -> Iterator[Answer]:
         self._answering.prepare_many(asking, together=together)
         first, pairs = turns[0], zip(turns, messages, strict=True)

@@ -168,8 +168,7 @@ class Supervisor:
             return BackendError("the model's process was lost while another question was asked")
         what = self._end(why)
         now_ns = self._lost_ns = self._clock.monotonic_ns()
-        recent = [t for t in self._losses_ns if now_ns - t < WINDOW_S * 1e9]
-        self._losses_ns = [*recent, now_ns]
+        self._losses_ns = [t for t in self._losses_ns if now_ns - t < WINDOW_S * 1e9] + [now_ns]
         count = len(self._losses_ns)
         if count > MOST:
             self._gone = f"{what}; that was loss {count} within {WINDOW_S:g} s: none is started"
