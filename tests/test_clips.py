@@ -13,6 +13,7 @@ from benchmarks.clips.filmed import frames
 from benchmarks.clips.real import VTEST, street
 from benchmarks.gate_metrics import Verdict
 from benchmarks.gating import made, passed_by, table
+from edgevlm.bundle import Bundle
 from edgevlm.export.nano_data.stamps import FOLDER, PACKAGE
 from edgevlm.frame import UInt8
 from tests.conftest import missing
@@ -131,6 +132,25 @@ def test_a_gate_is_measured_over_a_clip(tmp_path: Path, monkeypatch):
     assert len(cost["pixel"]) == 30
     with pytest.raises(ValueError, match="no gate is called"):
         made("nonsense")
+
+
+def test_a_gate_that_looks_through_an_encoder_and_one_that_waits_are_measured_too(
+    nano: Bundle, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setenv("EDGEVLM_CACHE", str(tmp_path))
+    noise = np.random.default_rng(1).integers(0, 255, (2, 12, 16, 3), np.uint8)
+    scenes = noise.repeat(8, axis=1).repeat(8, axis=2)
+    of = Clip(
+        name="cut-tune", role="tune", what="", fps=10, count=8, changes=(),
+        pictures=lambda: iter(scenes[[0, 0, 0, 0, 1, 1, 1, 1]]), camera=Camera(seed=1, noise=0.5),
+    )  # fmt: skip
+    gates = {"motion": made("motion:still_s=0.2"), "feature": made(f"feature:bundle={nano.root}")}
+    passed, _ = passed_by(gates, of)
+    assert passed["feature"] == [0, 4]
+    assert 4 not in passed["motion"]
+    assert 7 in passed["motion"]
+    for gate in gates.values():
+        gate.close()
 
 
 def test_the_table_has_a_line_for_every_clip():
