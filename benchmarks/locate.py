@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,9 @@ from numpy.typing import NDArray
 
 from benchmarks.drawn_things import SIDE, Case, cases
 from edgevlm.export.nano_data.stamps import held_out_stamps, training_stamps
+from edgevlm.runtime.device.evaluation.share import Share
 from edgevlm.runtime.model.load import load
+from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.perception.locate import Location, locate, overlap
 from edgevlm.runtime.perception.teach_thing import Shot, teach_thing
 
@@ -51,16 +55,6 @@ def average_precision(scores: NDArray[np.float64], right: NDArray[np.bool_], cou
     return float(falling[right[order]].sum() / count)
 
 
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95 % of a share."""
-    z = 1.96
-    share, spread = hits / count, z / (2 * count)
-    middle = share + z * spread
-    half = z * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    scale = 1 + z * z / count
-    return float((middle - half) / scale), float((middle + half) / scale)
-
-
 def right_ones(seen: Location, case: Case) -> list[tuple[float, bool]]:
     """Every place with its score; the best one that overlaps enough is right."""
     places = sorted((*seen.found, *seen.rejected), key=lambda one: -one.score)
@@ -70,6 +64,78 @@ def right_ones(seen: Location, case: Case) -> list[tuple[float, bool]]:
         done = done or hit
         told.append((one.score, hit))
     return told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What looking for every thing in two scenes gave.
+
+    Args:
+        precision: average precision at ``OVERLAP`` over all places that were looked at.
+        overlap: mean of the best box of each scene with the thing, 0 where none was found.
+        found: things that were, of all.
+        false: scenes without the thing in which something was found.
+        boxes: wrong ones in scenes with it.
+        like: scores of the things.
+        unlike: the best score of each scene without it.
+        limits: thresholds.
+        each_ms: of a scene.
+    """
+
+    precision: float
+    overlap: float
+    found: Share
+    false: Share
+    boxes: int
+    like: tuple[float, ...]
+    unlike: tuple[float, ...]
+    limits: tuple[float, ...]
+    each_ms: float
+
+
+def looked(
+    model: Vlm, drawn: Sequence[Case], *, crops: bool = False, small: bool = False
+) -> Looked:
+    """Teach every thing, and look for it where it is and where it is not.
+
+    Args:
+        model: a bundle that locates.
+        drawn: things with their scenes.
+        crops: teach crops, not boxes.
+        small: the things are small, and looked for as such.
+    """
+    places: list[tuple[float, bool]] = []
+    found = false = boxes = 0
+    overlaps, like, unlike, limits = [], [], [], []
+    spent = 0.0
+    for case in drawn:
+        thing = teach_thing(model, case.name, taught(case, crops))
+        begun = time.perf_counter()
+        seen = locate(model, case.scene, [thing], small=small)
+        spent += time.perf_counter() - begun
+        empty = locate(model, case.without, [thing], small=small)
+        told = right_ones(seen, case)
+        places += told + [(one.score, False) for one in (*empty.found, *empty.rejected)]
+        near = [overlap(one.box_xyxy, case.box_xyxy) for one in seen.found]
+        found += any(share >= OVERLAP for share in near)
+        boxes += sum(share < OVERLAP for share in near)
+        false += bool(empty.found)
+        overlaps.append(max(near, default=0.0))
+        like.append(max((score for score, hit in told if hit), default=0.0))
+        unlike.append(max(one.score for one in (*empty.found, *empty.rejected)))
+        limits.append(thing.rule.threshold)
+    scores, right = np.array([s for s, _ in places]), np.array([r for _, r in places])
+    return Looked(
+        precision=average_precision(scores, right, len(drawn)),
+        overlap=float(np.mean(overlaps)),
+        found=Share(found, len(drawn)),
+        false=Share(false, len(drawn)),
+        boxes=boxes,
+        like=tuple(like),
+        unlike=tuple(unlike),
+        limits=tuple(limits),
+        each_ms=1e3 * spent / len(drawn),
+    )
 
 
 def main() -> None:
@@ -87,42 +153,20 @@ def main() -> None:
     stamps = held_out_stamps() if chosen.split == "held-out" else training_stamps()
     side = SMALL if chosen.small else SIDE
     drawn = cases(stamps, chosen.things, chosen.shots, side, chosen.seed)
-    places: list[tuple[float, bool]] = []
-    found = false = boxes = 0
-    overlaps, like, unlike, limits = [], [], [], []
-    spent = 0.0
     with load(chosen.bundle, threads=chosen.threads) as model:
-        for case in drawn:
-            thing = teach_thing(model, case.name, taught(case, chosen.crops))
-            begun = time.perf_counter()
-            seen = locate(model, case.scene, [thing], small=chosen.small)
-            spent += time.perf_counter() - begun
-            empty = locate(model, case.without, [thing], small=chosen.small)
-            told = right_ones(seen, case)
-            places += told + [(one.score, False) for one in (*empty.found, *empty.rejected)]
-            near = [overlap(one.box_xyxy, case.box_xyxy) for one in seen.found]
-            found += any(share >= OVERLAP for share in near)
-            boxes += sum(share < OVERLAP for share in near)
-            false += bool(empty.found)
-            overlaps += [max(near, default=0.0)]
-            like.append(max((score for score, hit in told if hit), default=0.0))
-            unlike.append(max(one.score for one in (*empty.found, *empty.rejected)))
-            limits.append(thing.rule.threshold)
-    scores, right = np.array([s for s, _ in places]), np.array([r for _, r in places])
-    count = len(drawn)
-    print(f"{count} {chosen.split} things, {chosen.shots} {'crops' if chosen.crops else 'boxes'}")
-    area = average_precision(scores, right, count)
-    print(f"average precision at {OVERLAP}: {area:.3f}; mean overlap {np.mean(overlaps):.2f}")
-    for said, hits in (("found", found), ("scenes without it, and something found", false)):
-        low, high = wilson(hits, count)
-        print(f"{said}: {100 * hits / count:.0f} % [{100 * low:.0f}, {100 * high:.0f}]")
-    print(f"wrong boxes in scenes with it: {boxes}")
+        told = looked(model, drawn, crops=chosen.crops, small=chosen.small)
+    kind = "crops" if chosen.crops else "boxes"
+    print(f"{len(drawn)} {chosen.split} things, {chosen.shots} {kind}")
+    print(f"average precision at {OVERLAP}: {told.precision:.3f}; mean overlap {told.overlap:.2f}")
+    print(f"found: {told.found.percent()} %")
+    print(f"scenes without it, and something found: {told.false.percent()} %")
+    print(f"wrong boxes in scenes with it: {told.boxes}")
     print(
-        f"scores of the thing, lowest and median: {min(like):.2f} {np.median(like):.2f}; of other "
-        f"things, median and highest: {np.median(unlike):.2f} {max(unlike):.2f}; thresholds "
-        f"{min(limits):.3f} to {max(limits):.3f}"
+        f"scores of the thing, lowest and median: {min(told.like):.2f} {np.median(told.like):.2f}; "
+        f"of other things, median and highest: {np.median(told.unlike):.2f} "
+        f"{max(told.unlike):.2f}; thresholds {min(told.limits):.3f} to {max(told.limits):.3f}"
     )
-    print(f"{1e3 * spent / count:.0f} ms a scene")
+    print(f"{told.each_ms:.0f} ms a scene")
 
 
 if __name__ == "__main__":

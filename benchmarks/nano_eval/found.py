@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from benchmarks.anomaly import Told
+from benchmarks.locate import Looked
 from benchmarks.nano_eval.costs import Costs
 from benchmarks.nano_eval.heads import Mean, Segmented
 from benchmarks.nano_eval.questions import SetScores
@@ -53,6 +54,7 @@ class Found:
         budgets: right answers by number of visual tokens and kind of question.
         heads: what the encoder's heads find.
         anomalies: how well defects are told from good pictures.
+        located: how well things are found again that were shown three times.
         costs: time and memory.
         seconds: that the whole took.
     """
@@ -66,6 +68,7 @@ class Found:
     budgets: Mapping[int, Mapping[str, Share]] | None = None
     heads: Heads | None = None
     anomalies: tuple[Told, ...] = ()
+    located: Looked | None = None
     costs: Costs | None = None
     seconds: float = 0.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.anomaly import Told
+from benchmarks.locate import Looked
 from benchmarks.nano_eval.costs import Costs
 from benchmarks.nano_eval.found import Found, Heads
 from benchmarks.nano_eval.heads import Mean, mean
@@ -33,6 +34,8 @@ def pages(found: Found) -> Iterator[str]:
         yield _heads(found.heads)
     if found.anomalies:
         yield _anomalies(found.anomalies)
+    if found.located:
+        yield _located(found.located)
     if found.costs:
         yield _costs(found.costs)
     yield f"All of it took {found.seconds:.0f} s."
@@ -122,6 +125,16 @@ def _anomalies(anomalies: Sequence[Told]) -> str:
             for a in anomalies
         ],
     )  # fmt: skip
+
+
+def _located(told: Looked) -> str:
+    lines = [
+        ["average precision at an overlap of 0.5", f"{told.precision:.3f}"],
+        ["found, %", told.found.percent()],
+        ["scenes without it in which something was found, %", told.false.percent()],
+        ["a scene, ms", f"{told.each_ms:.0f}"],
+    ]
+    return table(["things shown three times, found again", ""], lines)
 
 
 def _costs(costs: Costs) -> str:

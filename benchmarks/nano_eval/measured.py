@@ -8,6 +8,9 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.anomaly import Told, fixture, texture, told
+from benchmarks.drawn_things import SIDE, cases
+from benchmarks.locate import looked
+from benchmarks.nano_eval.budgets import by_budget
 from benchmarks.nano_eval.costs import costs
 from benchmarks.nano_eval.found import Found, Heads
 from benchmarks.nano_eval.heads import classified, prompted, same_classes, segmented
@@ -17,6 +20,7 @@ from benchmarks.nano_eval.questions import SetScores, ask_examples, ask_posed
 from benchmarks.nano_eval.real import photographs
 from benchmarks.nano_eval.sets import (
     COMPOSED,
+    FIRST,
     compositions,
     held_out,
     made_sets,
@@ -28,14 +32,16 @@ from benchmarks.photographs import PHOTOGRAPHS
 from edgevlm.bundle import open_bundle
 from edgevlm.bundle.abilities import abilities
 from edgevlm.export.nano_data.picture import Picture
+from edgevlm.export.nano_data.stamps import held_out_stamps
 from edgevlm.runtime.device.bench import cpu_name
 from edgevlm.runtime.device.evaluation.summary import reliability
 from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.load import load
 from edgevlm.runtime.model.vlm import Vlm
 
-PARTS = ("questions", "photographs", "heads", "anomaly", "costs")
+PARTS = ("questions", "photographs", "tokens", "heads", "anomaly", "locate", "costs")
 PAIRS_FROM = 3  # times as many pictures as pairs of a kind
+SHOTS = 3  # pictures of a thing that is looked for
 GOOD = 4  # pictures that an anomaly bank is taught
 HEADS = ("segment", "masks", "classify")
 PAIR_FAMILY, HEAD_FAMILY = 20, 21  # of picture numbers
@@ -43,7 +49,7 @@ Report = Callable[[int, int, str], None]
 
 
 def measured(
-    bundle: Path, count: int, threads: int, parts: Sequence[str], report: Report
+    bundle: Path, count: int, threads: int, parts: Sequence[str] | None, report: Report
 ) -> tuple[Found, list[tuple[Posed, str]]]:
     """Measure a bundle.
 
@@ -51,24 +57,30 @@ def measured(
         bundle: its folder or ``.evlm`` file.
         count: questions of every kind; pictures and pairs follow from it.
         threads: of the engine.
-        parts: of ``PARTS``.
+        parts: of ``PARTS``; None takes all, but budgets only where the bundle has several.
         report: called as the work goes on.
 
     Returns:
         the figures, and wrong answers to questions about pictures that may be shown.
 
     Raises:
+        ConfigError: budgets of visual tokens of a bundle that has none.
         ExportError: a package that pictures are made from is not installed.
     """
     begun = time.perf_counter()
     opened = open_bundle(bundle)
     sets: list[SetScores] = []
     missed: list[tuple[Posed, str]] = []
+    shown = opened.manifest.visual_tokens
+    counts = [budget.count for budget in shown.budgets] if shown else []
+    if parts is None:
+        parts = [part for part in PARTS if counts or part != "tokens"]
+    budgets = by_budget(bundle, counts, count, threads, report) if "tokens" in parts else None
     with load(bundle, threads=threads) as model:
         if "questions" in parts:
-            for one, shown in _asked_sets(model, count, report):
+            for one, publishable in _asked_sets(model, count, report):
                 sets.append(one)
-                missed += one.missed if shown else []
+                missed += one.missed if publishable else []
         if "photographs" in parts:
             asked = photographs()
             sets.append(ask_examples(model, "photographs", "nothing", asked, report))
@@ -80,8 +92,12 @@ def measured(
             machine=f"{cpu_name()}, {threads or 'all'} threads",
             sets=tuple(sets),
             answers_bins=tuple(reliability(first)),
+            budgets=budgets,
             heads=_heads(model, count) if "heads" in parts else None,
             anomalies=_anomalies(model, count) if "anomaly" in parts else (),
+            located=looked(model, cases(held_out_stamps(), -(-count // 3), SHOTS, SIDE, FIRST))
+            if "locate" in parts
+            else None,
             costs=costs(model, [p.image_rgb for p in _composed(24)], threads)
             if "costs" in parts
             else None,

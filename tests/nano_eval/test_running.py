@@ -13,18 +13,24 @@ from benchmarks.anomaly import Told
 from benchmarks.nano_eval.costs import costs
 from benchmarks.nano_eval.found import Found, Heads, plain
 from benchmarks.nano_eval.markdown import pages
+from benchmarks.nano_eval.measured import measured
 from benchmarks.nano_eval.plots import plot_budgets, plot_reliability
 from benchmarks.nano_eval.posed import chosen
 from benchmarks.nano_eval.questions import SetScores, ask_posed
 from benchmarks.nano_eval.sets import own_questions
 from benchmarks.nano_eval.sheet import draw_misses
 from edgevlm.bundle import Bundle
+from edgevlm.errors import ConfigError
 from edgevlm.export.nano_data.printed import printed
+from edgevlm.export.nano_data.scenes import BACKGROUNDS, BACKGROUNDS_PACKAGE
+from edgevlm.export.nano_data.stamps import FOLDER, PACKAGE
 from edgevlm.runtime.device.evaluation.calibration import Bin
 from edgevlm.runtime.device.evaluation.share import Share
 from edgevlm.runtime.device.evaluation.summary import reliability
 from edgevlm.runtime.model.load import open_backend
 from edgevlm.runtime.model.vlm import Vlm
+from tests.conftest import missing
+from tests.export.nano.conftest import drawn, weights  # noqa: F401 - fixtures
 from tests.nano_eval.made import LEFT, RIGHT, picture, thing
 from tests.nano_eval.test_spoken import question
 
@@ -77,8 +83,8 @@ def test_the_report_and_the_json_hold_all_of_it(scored: SetScores, tmp_path: Pat
     plot_budgets(found.budgets or {}, tmp_path / "budgets.png")
     plot_reliability({"answers": [Bin(count=3, confidence=0.5, right=0.4)]}, tmp_path / "r.png")
     for name in ("budgets.png", "r.png"):
-        with Image.open(tmp_path / name) as drawn:
-            assert np.asarray(drawn.convert("L")).std() > 1  # something is drawn
+        with Image.open(tmp_path / name) as plotted:
+            assert np.asarray(plotted.convert("L")).std() > 1  # something is drawn
 
 
 def test_wrong_answers_are_drawn(tmp_path: Path):
@@ -102,3 +108,30 @@ def test_costs_are_measured_in_a_process_of_its_own(nano: Bundle):
         sum(p.stat().st_size for p in nano.root.rglob("*") if p.is_file()) / 1e6, abs=0.1
     )
     assert found.rss_mb > found.anonymous_mb > 50
+
+
+@pytest.mark.slow
+def test_budgets_and_heads_of_a_bundle_that_has_them(drawn: Bundle):  # noqa: F811
+    if not FOLDER.is_dir() or not BACKGROUNDS.is_dir():
+        missing(f"Debian's package {PACKAGE} or {BACKGROUNDS_PACKAGE} is not installed")
+    found, _ = measured(drawn.root, 2, 1, ["tokens", "heads"], lambda *_: None)
+    assert found.budgets is not None
+    assert set(found.budgets) == {1, 4, 9, 16, 49}
+    assert {kind: share.of for kind, share in found.budgets[1].items()} == {
+        "presence": 2, "name": 2,
+    }  # fmt: skip
+    heads = found.heads
+    assert heads is not None
+    assert heads.lacks == ()
+    assert heads.segmented is not None
+    assert 0 <= heads.segmented.things.value <= heads.segmented.everything.high <= 1
+    assert heads.by_box is not None
+    assert heads.classified is not None
+    assert heads.classified.of == 2
+    assert heads.classes is not None
+    assert heads.classes.count == heads.classes.of  # the encoder is frozen
+
+
+def test_a_bundle_with_one_budget_has_nothing_to_compare(nano: Bundle):
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        measured(nano.root, 2, 1, ["tokens"], lambda *_: None)
