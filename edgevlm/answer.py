@@ -9,6 +9,8 @@ from typing import Any, Literal
 from edgevlm.errors import ContractError
 
 FinishReason = Literal["stop", "length", "deadline", "cancelled"]
+AnswerKind = Literal["answer", "detection", "anomaly"]
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,8 @@ class Answer:
         window: the frames shown, oldest first, where a stream has a window.
         calibrated: both are scaled to be shares of right answers, as the bundle says; else they
             are the model's own.
+        kind: of the event that tells it; other than ``answer`` where a task gave it.
+        boxes_xyxy: left, top, right, bottom in pixels of the picture, where a task found any.
     """
 
     text: str
@@ -114,6 +118,8 @@ class Answer:
     field_confidence: Mapping[str, float] = field(default_factory=dict)
     window: tuple[ShownFrame, ...] = ()
     calibrated: bool = False
+    kind: AnswerKind = "answer"
+    boxes_xyxy: tuple[Box, ...] = ()
 
     def __post_init__(self) -> None:
         if self.confidence is not None and not 0.0 <= self.confidence <= 1.0:

@@ -16,6 +16,7 @@ from edgevlm.errors import ConfigError
 from edgevlm.gates import DEFAULT, GateList
 from edgevlm.known_keys import known_keys
 from edgevlm.rules import RuleSection
+from edgevlm.tasks import TaskSection
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -234,6 +235,32 @@ class RunConfig(StreamSection):
     bundle: str
     limits: LimitsSection = LimitsSection()
     engine: EngineSection = EngineSection()
+    task: TaskSection | None = Field(default=None, description="in the place of a question")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_or_question(cls, value: Any) -> Any:
+        """A task stands where a question would; its events name it as their question."""
+        if not isinstance(value, Mapping) or not isinstance(value.get("task"), Mapping):
+            return value
+        kind = str(value["task"].get("kind", "task"))
+        asked = value.get("ask", kind)
+        if asked not in (kind, [kind], (kind,), ({"text": kind},), [{"text": kind}]):
+            raise ValueError("a stream asks a question or has a task, not both")
+        return {**value, "ask": (kind,)}
+
+    @model_validator(mode="after")
+    def _task_alone(self) -> RunConfig:
+        if self.task is not None:
+            for name, given in (
+                ("window", self.window is not None),
+                ("record", self.record is not None),
+                ("generation.schema", self.generation.schema_ is not None),
+                ("engine.isolate", self.engine.isolate),
+            ):
+                if given:
+                    raise ValueError(f"{name} is of questions, and {self.task.kind} is a task")
+        return self
 
     @model_validator(mode="after")
     def _isolated(self) -> RunConfig:

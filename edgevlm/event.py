@@ -110,9 +110,9 @@ class _FrameEvent(_Numbered):
 
 
 class AnswerEvent(_FrameEvent):
-    """An answer about one frame, new or still standing."""
+    """An answer about one frame, new or still standing; of a task, what it found there."""
 
-    kind: Literal["answer"] = "answer"
+    kind: Literal["answer", "detection", "anomaly"] = "answer"
 
 
 class StateEvent(_FrameEvent):

@@ -24,6 +24,7 @@ GROUND = (
     "area",
     "conditions",
     "rules",
+    "tasks",
     "gates",
     "known_keys",
     "config",

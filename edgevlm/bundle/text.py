@@ -11,6 +11,18 @@ from edgevlm.bundle.images import Strict
 SLOT = "{}"
 
 
+class NoneSpec(Strict):
+    """How "none of these" is scored beside labels: by texts that stand for whatever else there is.
+
+    Logits of labels and texts are divided by ``temperature``; ``bias`` makes none likelier. Both
+    are fitted on pictures of known and of other things, or stand at 1 and 0.
+    """
+
+    texts: tuple[str, ...] = Field(min_length=1, description="as they are, without the template")
+    temperature: float = Field(default=1.0, gt=0)
+    bias: float = 0.0
+
+
 class TextSpec(Strict):
     """The graph ``text``: token ids in, one normalised embedding a text out.
 
@@ -37,6 +49,7 @@ class TextSpec(Strict):
     logit_scale: float = Field(gt=0)
     logit_bias: float = 0.0
     template: str = Field(default="a photo of a {}", description="around a label")
+    none: NoneSpec | None = Field(default=None, description="calibrated for none of the labels")
 
     @model_validator(mode="after")
     def _has_slot(self) -> TextSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -18,6 +18,11 @@ def command(
     label: Label = None,
     labels_file: LabelsFile = None,
     template: Template = None,
+    none: Annotated[bool, typer.Option("--none", help='"none of these" is one more label')] = False,
+    none_text: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer on 3.10
+        typer.Option(metavar="TEXT", help="stands for none of them; again for each"),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="labels shown")] = 3,
     backend: Annotated[str, typer.Option(help="see: edgevlm list backends")] = "ort-cpu",
     threads: Annotated[int, typer.Option(min=0, help="0: physical cores")] = 0,
@@ -31,11 +36,14 @@ def command(
     names, rows = labels(label or [], labels_file), []
     paths = pictures(images)
     with load(bundle, backend=backend, threads=threads) as model:
+        text = model.bundle.manifest.text
+        declared = text is not None and text.none is not None and not none_text
+        scored = {"none_calibrated": declared} if none or none_text else {}
         for path in paths:
-            found = model.classify(str(path), names, template)[:top]
+            found = model.classify(str(path), names, template, none=none_text or none)[:top]
             if as_json:
                 told = [{"label": name, "probability": round(p, 4)} for name, p in found]
-                write_json({"image": str(path), "labels": told})
+                write_json({"image": str(path), "labels": told, **scored})
             else:
                 rows.append([str(path), ", ".join(f"{name} {100 * p:.0f} %" for name, p in found)])
     if not as_json:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from edgevlm.cli.labels import Label, LabelsFile, labels
+
 if TYPE_CHECKING:
     from edgevlm.box import BoxConfig
     from edgevlm.config import RunConfig
@@ -49,6 +51,18 @@ def command(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--ask", "-q", help="the question; several share the work on the picture"),
     ] = None,
+    task: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="TASK", help="classify, segment, anomaly or locate, and no question"),
+    ] = None,
+    label: Label = None,
+    labels_file: LabelsFile = None,
+    none: Annotated[bool, typer.Option("--none", help="classify: or none of the labels")] = False,
+    bank: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="FILE", help="anomaly, locate: from edgevlm teach"),
+    ] = None,
+    small: Annotated[bool, typer.Option("--small", help="locate: look closer")] = False,
     mode: Annotated[Optional[str], typer.Option(help="freshest or every")] = None,  # noqa: UP045
     max_age: Annotated[Optional[float], typer.Option(help="seconds, hard")] = None,  # noqa: UP045
     rate: Annotated[Optional[float], typer.Option(help="frames per second looked at")] = None,  # noqa: UP045
@@ -103,6 +117,11 @@ def command(
     flags = {
         "bundle": bundle,
         "ask": ask or None,
+        "task.kind": task,
+        "task.labels": labels(label or [], labels_file) if label or labels_file else None,
+        "task.none": none or None,
+        "task.banks": bank or None,
+        "task.small": small or None,
         "source.uri": source,
         "source.realtime": realtime or None,
         "policy.mode": mode,
@@ -141,9 +160,8 @@ def _resolve(
 
     given = {key: value for key, value in flags.items() if value is not None}
     if path is None:
-        if lost := [
-            f"--{k.split('.')[0]}" for k in ("bundle", "source.uri", "ask") if k not in given
-        ]:
+        wanted = ("bundle", "source.uri", "ask" if "task.kind" not in given else "task.kind")
+        if lost := [f"--{k.split('.')[0]}" for k in wanted if k not in given]:
             raise ConfigError(f"run needs {', '.join(lost)}, or a CONFIG.toml")
         if settings:
             raise ConfigError("--set overrides keys of a CONFIG.toml, and none was given")

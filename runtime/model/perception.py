@@ -9,10 +9,11 @@ import numpy as np
 
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.abilities import abilities, require
-from edgevlm.bundle.text import SLOT, TextSpec
+from edgevlm.bundle.text import SLOT, NoneSpec, TextSpec
 from edgevlm.errors import ContractError
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.image import load_image
+from edgevlm.runtime.model.label_scores import NONE, none_of, probabilities, with_none
 from edgevlm.runtime.model.masks import MaskDecoder, Masks
 from edgevlm.runtime.model.matching import Matcher
 from edgevlm.runtime.model.relevance import by_embedding
@@ -49,6 +50,7 @@ class Perception:
         self._masks: MaskDecoder | None = None
         self._matcher: Matcher | None = None
         self._last: tuple[tuple[str, ...], Float32] | None = None
+        self._last_none: tuple[tuple[str, ...], Float32] | None = None
 
     def encode(self, image: Any, among: int = 1) -> Encoded:
         """One picture, among so many in a prompt, through the vision encoder.
@@ -103,9 +105,13 @@ class Perception:
         return self._texts
 
     def classify(
-        self, image: Any, labels: Sequence[str], template: str | None = None
+        self,
+        image: Any,
+        labels: Sequence[str],
+        template: str | None = None,
+        none: bool | Sequence[str] = False,
     ) -> list[tuple[str, float]]:
-        """Labels with probabilities in [0, 1], best first.
+        """Labels with probabilities in [0, 1], best first; ``NONE`` among them if asked for.
 
         Raises:
             ContractError: an encoder is missing, or arguments that do not fit.
@@ -114,10 +120,23 @@ class Perception:
         """
         require(self._manifest, "classify")
         spec, embeds = self._of_labels(labels, template)
+        other = none_of(none, spec)
+        if other is not None and NONE in labels:
+            raise ContractError(f"the label {NONE!r} is what `none` adds: leave one of them out")
         embedding = self.encode(image).outputs["embedding"][0]
-        chances = probabilities(embedding, embeds, spec)
+        if other is None:
+            chances, names = probabilities(embedding, embeds, spec), [*labels]
+        else:
+            chances = with_none(embedding, embeds, self._of_none(other), spec, other)
+            names = [*labels, NONE]
         best = np.argsort(-chances, kind="stable")
-        return [(labels[i], float(chances[i])) for i in best]
+        return [(names[i], float(chances[i])) for i in best]
+
+    def _of_none(self, none: NoneSpec) -> Float32:
+        """Embeddings of the texts that stand for it; the last ones are kept."""
+        if self._last_none is None or self._last_none[0] != none.texts:
+            self._last_none = none.texts, self.encode_text(none.texts)
+        return self._last_none[1]
 
     def segment(
         self, image: Any, labels: Sequence[str], template: str | None = None
@@ -190,14 +209,3 @@ class Perception:
         for graph in (self._texts, self._masks, self._matcher):
             if graph is not None:
                 graph.close()
-
-
-def probabilities(embedding: Float32, text_embeds: Float32, spec: TextSpec) -> Float32:
-    """The model's own probabilities ``(texts,)`` of one picture's embedding ``(width,)``."""
-    logits = spec.logit_scale * (text_embeds @ embedding).astype(np.float64) + spec.logit_bias
-    if spec.scores == "softmax":
-        raised = np.exp(logits - logits.max())
-        found: Float32 = (raised / raised.sum()).astype(np.float32)
-    else:
-        found = (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)  # sigmoid, never overflows
-    return found

@@ -309,7 +309,12 @@ class Vlm:
             return self._perception.encode_text(texts)
 
     def classify(
-        self, image: Any, labels: Sequence[str], template: str | None = None
+        self,
+        image: Any,
+        labels: Sequence[str],
+        template: str | None = None,
+        *,
+        none: bool | Sequence[str] = False,
     ) -> list[tuple[str, float]]:
         """Which of ``labels`` the picture shows.
 
@@ -318,6 +323,8 @@ class Vlm:
             labels: at least one.
             template: holds ``{}``, where a label is put; the bundle's own when None. ``"{}"``
                 takes labels as they are.
+            none: "none of these" is one more label: scored as the bundle declares it, or, where
+                texts are given, by those, each standing as it is for whatever else there may be.
 
         Returns:
             labels with probabilities in [0, 1], best first, by the model's own rule: they sum to 1
@@ -330,7 +337,7 @@ class Vlm:
             ContextOverflow: a label is longer than the text encoder's context.
         """
         with self._caller.alone():
-            return self._perception.classify(image, labels, template)
+            return self._perception.classify(image, labels, template, none)
 
     def segment(
         self, image: Any, labels: Sequence[str], template: str | None = None

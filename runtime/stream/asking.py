@@ -56,6 +56,7 @@ class Asking:
         lease: Lease,
     ) -> None:
         self._settings = config.generation
+        self._closer = config.task is not None and config.task.kind == "locate"
         self._questions = [
             _Question(question.text, read_schema(config.schema_of(question)), Drafts())
             for question in config.ask
@@ -139,8 +140,8 @@ class Asking:
         }
 
     def _picture(self, view: View) -> Any:
-        """The frame, encoded if a gate had it encoded."""
-        if view.encoded is not None:
+        """The frame, encoded if a gate had it encoded and nobody looks closer at its pixels."""
+        if view.encoded is not None and not self._closer:
             return view.encoded
         return self._lease.caps.fit(view.frame.pixels.rgb())
 

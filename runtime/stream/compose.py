@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edgevlm.answer import Answer
+from edgevlm.answer import Answer, Box
 from edgevlm.errors import (
     BackendError,
     SinkError,
@@ -48,6 +48,7 @@ def answer_event(
     dropped, quiet = pending
     timings = {k: round(v, 3) for k, v in dataclasses.asdict(answer.timings_ms).items()}
     return AnswerEvent(
+        kind=answer.kind,
         stream=stream,
         seq=seq,
         frame=frame.index,
@@ -65,6 +66,7 @@ def answer_event(
         confidence=None if answer.confidence is None else round(answer.confidence, 4),
         field_confidence={k: round(v, 4) for k, v in answer.field_confidence.items()},
         calibrated=answer.calibrated,
+        boxes_xyxy=tuple(_rounded(box) for box in answer.boxes_xyxy),
         reused=reused_of is not None,
         of=reused_of,
         reused_frames=quiet,
@@ -83,6 +85,11 @@ def answer_event(
         backend=answer.backend,
         degraded=degraded,
     )
+
+
+def _rounded(box: Box) -> Box:
+    left, top, right, bottom = (round(edge, 1) for edge in box)
+    return left, top, right, bottom
 
 
 def state_event(change: Change, shown: AnswerEvent) -> StateEvent:

@@ -12,6 +12,8 @@ from edgevlm.runtime.stream.failover import Failover
 from edgevlm.runtime.stream.isolation.process import ModelProcess
 from edgevlm.runtime.stream.isolation.proxy import Isolated
 from edgevlm.runtime.stream.model import Kept, Model
+from edgevlm.runtime.stream.tasks import TaskModel
+from edgevlm.tasks import TaskSection
 
 
 def open_model(
@@ -20,8 +22,11 @@ def open_model(
     limits: LimitsSection,
     spin: bool,
     stopped: Callable[[], bool],
+    task: TaskSection | None = None,
 ) -> tuple[Model, Kept | None]:
     """The model, in this process or in one of its own, and what looks after it; close either.
+
+    With a task it meets every picture with that.
 
     Raises:
         EdgeVLMError: as ``edgevlm.load``.
@@ -30,7 +35,7 @@ def open_model(
     def on(settings: EngineSection) -> Model:
         if settings.isolate:
             return Isolated(ModelProcess(bundle, settings, limits, spin, stopped=stopped))
-        return load(
+        loaded = load(
             bundle,
             backend=settings.backend,
             threads=settings.threads,
@@ -41,6 +46,7 @@ def open_model(
             fallback=settings.fallback,
             visual_tokens=settings.visual_tokens,
         )
+        return loaded if task is None else TaskModel(loaded, task)
 
     model = on(engine)
     if model.missed is not None:

@@ -42,7 +42,8 @@ def run(
     Raises:
         ConfigError: settings that do not fit; ``Overcommitted``: rates that do not.
         BundleError: no usable bundle.
-        ContractError: a bundle without a language model.
+        ContractError: a bundle without a language model, or without what the task needs.
+        BankError: a bank of the task cannot be used.
         SourceError: the source cannot be opened, or failed.
         SinkError: a sink cannot be opened, or lost events.
         BackendError: no usable backend.
@@ -69,10 +70,11 @@ def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
         mode_of(config, source.live)  # refused before a model is loaded
         engine = config.engine
         spin = not source.live if engine.spin is None else engine.spin
-        model, kept = open_model(config.bundle, engine, config.limits, spin, stopped)
+        model, kept = open_model(config.bundle, engine, config.limits, spin, stopped, config.task)
         with closing(kept or model):
             manifest = model.bundle.manifest
-            require(manifest, "ask")
+            if config.task is None:
+                require(manifest, "ask")
             with _recorder(config, manifest, source.live) as recorders:
                 sinks = Sinks([*opened_sinks, *recorders])
                 stream = Stream(config, source, model, SYSTEM, stopped, watcher=sinks, kept=kept)

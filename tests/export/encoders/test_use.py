@@ -13,8 +13,9 @@ import pytest
 import edgevlm
 from edgevlm.bundle.text import TextSpec
 from edgevlm.cli.app import run_command
+from edgevlm.config import make_config
 from edgevlm.errors import ContextOverflow, ContractError
-from edgevlm.runtime.model.perception import probabilities
+from edgevlm.runtime.model.label_scores import NONE, probabilities
 from tests.core.tiny import export_tiny
 from tests.export.encoders import tiny
 from tests.export.vlm import conversations
@@ -57,6 +58,44 @@ def test_labels_come_best_first_and_are_chosen_among(model: edgevlm.Vlm, picture
     whole = model.classify(picture, [f"a photo of {n}" for n in LABELS], template="{}")
     said = model.classify(picture, LABELS, template="a photo of {}")
     assert [c for _, c in said] == pytest.approx([c for _, c in whole], abs=1e-6)
+
+
+def test_none_of_the_labels_is_one_more_choice(model: edgevlm.Vlm, picture: str):
+    alone = dict(model.classify(picture, LABELS))
+    found = dict(model.classify(picture, LABELS, none=["an object", "something else"]))
+    assert set(found) == {*LABELS, NONE}
+    assert sum(found.values()) == pytest.approx(1, abs=1e-6)
+    left = 1 - found[NONE]
+    assert {n: p / left for n, p in found.items() if n != NONE} == pytest.approx(alone, abs=1e-5)
+    again = dict(model.classify(picture, LABELS, none=["an object", "something else"]))
+    assert again == found
+    # A text of the kind that stands for none is as likely as none itself.
+    same = dict(model.classify(picture, ["an object"], template="{}", none=["an object"]))
+    assert same[NONE] == pytest.approx(0.5, abs=1e-6)
+    assert set(dict(model.classify(picture, LABELS, none=True))) == {*LABELS, NONE}
+    for none, labels, said in (
+        ([""], LABELS, "stands for none of the labels is empty"),
+        ([], LABELS, "got an empty one"),
+        (["x"], [*LABELS, NONE], "is what `none` adds"),
+    ):
+        with pytest.raises(ContractError, match=said):
+            model.classify(picture, labels, none=none)
+
+
+def test_a_stream_is_classified_frame_by_frame(root: Path, picture: str):
+    task = {"kind": "classify", "labels": LABELS, "none": True}
+    source = {"uri": picture}
+    made = make_config({"bundle": str(root / "bundle"), "source": source, "task": task})
+    told, summary = list(edgevlm.run(made))
+    assert (told.kind, told.question, told.finish_reason) == ("answer", "classify", "stop")
+    assert told.answer is not None
+    assert told.text == told.answer["label"] == told.answer["labels"][0]["label"]
+    assert told.confidence == pytest.approx(told.answer["labels"][0]["probability"], abs=1e-4)
+    assert summary.frames.answered == 1
+    lacking = {**task, "kind": "segment", "none": False}
+    made = make_config({"bundle": str(root / "bundle"), "source": source, "task": lacking})
+    with pytest.raises(ContractError, match="which 'segment' needs"):
+        next(edgevlm.run(made))
 
 
 def test_a_long_list_of_labels_is_one_choice(model: edgevlm.Vlm, picture: str):
