@@ -236,6 +236,9 @@ class RunConfig(StreamSection):
     limits: LimitsSection = LimitsSection()
     engine: EngineSection = EngineSection()
     task: TaskSection | None = Field(default=None, description="in the place of a question")
+    known: tuple[str, ...] = Field(
+        default=(), description="banks of things that questions are told of, or folders of them"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -250,16 +253,20 @@ class RunConfig(StreamSection):
         return {**value, "ask": (kind,)}
 
     @model_validator(mode="after")
-    def _task_alone(self) -> RunConfig:
-        if self.task is not None:
-            for name, given in (
-                ("window", self.window is not None),
-                ("record", self.record is not None),
-                ("generation.schema", self.generation.schema_ is not None),
-                ("engine.isolate", self.engine.isolate),
-            ):
-                if given:
-                    raise ValueError(f"{name} is of questions, and {self.task.kind} is a task")
+    def _looks_at_pixels(self) -> RunConfig:
+        """Tasks and known things want the frame itself, and the model in this process."""
+        if self.task is None and not self.known:
+            return self
+        looks = "known" if self.task is None else f"the task {self.task.kind}"
+        for name, given in (
+            ("known", self.task is not None and bool(self.known)),
+            ("window", self.window is not None),
+            ("record", self.record is not None),
+            ("generation.schema", self.task is not None and self.generation.schema_ is not None),
+            ("engine.isolate", self.engine.isolate),
+        ):
+            if given:
+                raise ValueError(f"{name} does not go with {looks}")
         return self
 
     @model_validator(mode="after")

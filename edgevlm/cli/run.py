@@ -62,6 +62,10 @@ def command(
         Optional[list[str]],  # noqa: UP045
         typer.Option(metavar="FILE", help="anomaly, locate: from edgevlm teach"),
     ] = None,
+    known: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="FILE", help="banks of things that questions are told of"),
+    ] = None,
     small: Annotated[bool, typer.Option("--small", help="locate: look closer")] = False,
     mode: Annotated[Optional[str], typer.Option(help="freshest or every")] = None,  # noqa: UP045
     max_age: Annotated[Optional[float], typer.Option(help="seconds, hard")] = None,  # noqa: UP045
@@ -122,6 +126,7 @@ def command(
         "task.none": none or None,
         "task.banks": bank or None,
         "task.small": small or None,
+        "known": known or None,
         "source.uri": source,
         "source.realtime": realtime or None,
         "policy.mode": mode,

@@ -240,8 +240,7 @@ class Vlm:
             system: as in ``ask``.
 
         Raises:
-            ContractError: a bundle without a language model, one whose cache cannot forget, or
-                budgets that leave no room.
+            ContractError: no language model, a cache that cannot forget, or budgets without room.
         """
         inference = self._speaking()
         with self._caller.alone():
@@ -249,11 +248,7 @@ class Vlm:
             return Session(parts, ring_of(parts, vision_tokens, text_tokens), system)
 
     def _speaking(self) -> Inference:
-        """The language model.
-
-        Raises:
-            ContractError: there is none.
-        """
+        """The language model; a ``ContractError`` where there is none."""
         if self._inference is None:
             require(self.bundle.manifest, "ask")
             raise AssertionError("a bundle with a decoder has an inference")
@@ -331,8 +326,7 @@ class Vlm:
             where it chooses among the labels (CLIP), and stand alone where it judges each (SigLIP).
 
         Raises:
-            ContractError: the bundle has no text encoder beside its vision encoder, or arguments
-                that do not fit.
+            ContractError: no text encoder beside the vision encoder, or arguments that do not fit.
             ImageError: a picture that cannot be taken.
             ContextOverflow: a label is longer than the text encoder's context.
         """

@@ -22,11 +22,18 @@ from edgevlm.runtime.perception.places import inside, outside
 from edgevlm.runtime.perception.seen import see
 from edgevlm.runtime.perception.things import Thing, ThingRule, checked_name
 from edgevlm.runtime.perception.variations import variations
-from edgevlm.runtime.perception.windows import Box, UInt8, cut, vector, whole_output, window
+from edgevlm.runtime.perception.windows import (
+    Box,
+    UInt8,
+    checked_box,
+    cut,
+    vector,
+    whole_output,
+    window,
+)
 from edgevlm.tensors import Float32
 
 SHOTS_AT_MOST = 5
-SIDE_AT_LEAST = 8.0  # pixels of a box: less shows nothing
 FRONT, BACK = 2048, 2048  # patches that are kept
 _AWAY = (1.2, 2.0, 4.0)  # sides of the box that are looked at
 _OWN = 0.8  # share of the patches in a box that are taken for the thing's
@@ -85,7 +92,9 @@ def teach_thing(
     output = whole_output(model.bundle.manifest)
     pictures = [picture_of(model, shot.image) for shot in shots]
     boxes = [
-        checked_box(shot.box_xyxy, picture, n) if shot.box_xyxy is not None else None
+        checked_box(shot.box_xyxy, (picture.shape[0], picture.shape[1]), f"box {n}")
+        if shot.box_xyxy is not None
+        else None
         for n, (shot, picture) in enumerate(zip(shots, pictures, strict=True), 1)
     ]
     front, back, looks = [], [], []
@@ -122,32 +131,6 @@ def teach_thing(
     progress("threshold")
     said = {"unlike": tuple(unlike), "threshold": threshold(rule.like, unlike)}
     return replace(thing, rule=rule.model_copy(update=said))
-
-
-def checked_box(box: Sequence[float], picture: UInt8, number: int) -> Box:
-    """A box that lies in its picture.
-
-    Raises:
-        ContractError: it does not, is smaller than ``SIDE_AT_LEAST``, or is no box.
-    """
-    height, width = picture.shape[:2]
-    try:
-        x0, y0, x1, y1 = (float(edge) for edge in box)
-    except (TypeError, ValueError) as exc:
-        raise ContractError(
-            f"box {number} is {box!r:.80}: wanted left, top, right, bottom"
-        ) from exc
-    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        raise ContractError(
-            f"box {number}, {x0:g},{y0:g} to {x1:g},{y1:g}, does not lie in its picture of "
-            f"{width}x{height}"
-        )
-    if min(x1 - x0, y1 - y0) < SIDE_AT_LEAST:
-        raise ContractError(
-            f"box {number} is {x1 - x0:g}x{y1 - y0:g} pixels: wanted at least {SIDE_AT_LEAST:g} "
-            "each way"
-        )
-    return x0, y0, x1, y1
 
 
 def threshold(like: Sequence[float], unlike: Sequence[float]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,7 @@ from edgevlm.tensors import Float32
 UInt8 = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 Window = tuple[int, int, int, int]
+SIDE_AT_LEAST = 8.0  # pixels of a box: less shows nothing
 WHOLE = ("features", "embedding")  # outputs that tell things apart; the first that there is
 
 
@@ -41,6 +44,34 @@ def cut(picture: UInt8, part: Window) -> UInt8:
     """The part of a picture, uint8 RGB."""
     left, top, right, bottom = part
     return np.ascontiguousarray(picture[top:bottom, left:right])
+
+
+def checked_box(box: Sequence[float], size: tuple[int, int], said: str) -> Box:
+    """A box that lies in its picture.
+
+    Args:
+        box: left, top, right, bottom, in pixels.
+        size: height and width of the picture.
+        said: what it is called.
+
+    Raises:
+        ContractError: it does not, is smaller than ``SIDE_AT_LEAST``, or is no box.
+    """
+    height, width = size
+    try:
+        x0, y0, x1, y1 = (float(edge) for edge in box)
+    except (TypeError, ValueError) as exc:
+        raise ContractError(f"{said} is {box!r:.80}: wanted left, top, right, bottom") from exc
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise ContractError(
+            f"{said}, {x0:g},{y0:g} to {x1:g},{y1:g}, does not lie in its picture of "
+            f"{width}x{height}"
+        )
+    if min(x1 - x0, y1 - y0) < SIDE_AT_LEAST:
+        raise ContractError(
+            f"{said} is {x1 - x0:g}x{y1 - y0:g} pixels: wanted at least {SIDE_AT_LEAST:g} each way"
+        )
+    return x0, y0, x1, y1
 
 
 def parts(size: tuple[int, int]) -> list[Window]:

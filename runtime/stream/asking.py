@@ -56,7 +56,8 @@ class Asking:
         lease: Lease,
     ) -> None:
         self._settings = config.generation
-        self._closer = config.task is not None and config.task.kind == "locate"
+        locates = config.task is not None and config.task.kind == "locate"
+        self._closer = locates or bool(config.known)
         self._questions = [
             _Question(question.text, read_schema(config.schema_of(question)), Drafts())
             for question in config.ask

@@ -11,6 +11,7 @@ from edgevlm.runtime.stream.clock import SYSTEM
 from edgevlm.runtime.stream.failover import Failover
 from edgevlm.runtime.stream.isolation.process import ModelProcess
 from edgevlm.runtime.stream.isolation.proxy import Isolated
+from edgevlm.runtime.stream.knowing import KnowingModel
 from edgevlm.runtime.stream.model import Kept, Model
 from edgevlm.runtime.stream.tasks import TaskModel
 from edgevlm.tasks import TaskSection
@@ -23,10 +24,11 @@ def open_model(
     spin: bool,
     stopped: Callable[[], bool],
     task: TaskSection | None = None,
+    known: Sequence[str] = (),
 ) -> tuple[Model, Kept | None]:
     """The model, in this process or in one of its own, and what looks after it; close either.
 
-    With a task it meets every picture with that.
+    With a task it meets every picture with that; known things are told to it with every question.
 
     Raises:
         EdgeVLMError: as ``edgevlm.load``.
@@ -46,7 +48,9 @@ def open_model(
             fallback=settings.fallback,
             visual_tokens=settings.visual_tokens,
         )
-        return loaded if task is None else TaskModel(loaded, task)
+        if task is not None:
+            return TaskModel(loaded, task)
+        return KnowingModel(loaded, known) if known else loaded
 
     model = on(engine)
     if model.missed is not None:

@@ -70,7 +70,9 @@ def _events(config: RunConfig, stopped: Callable[[], bool]) -> Iterator[Event]:
         mode_of(config, source.live)  # refused before a model is loaded
         engine = config.engine
         spin = not source.live if engine.spin is None else engine.spin
-        model, kept = open_model(config.bundle, engine, config.limits, spin, stopped, config.task)
+        model, kept = open_model(
+            config.bundle, engine, config.limits, spin, stopped, config.task, config.known
+        )
         with closing(kept or model):
             manifest = model.bundle.manifest
             if config.task is None:

@@ -9,20 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from edgevlm.answer import Answer, AnswerKind, Box, Timing, TokenCounts
-from edgevlm.bundle import Bundle
 from edgevlm.bundle.abilities import require
-from edgevlm.bundle.provenance import ParitySummary
-from edgevlm.runtime.backends.base import Backend
-from edgevlm.runtime.model.missed import Missed
 from edgevlm.runtime.model.text_encoder import checked_labels
-from edgevlm.runtime.model.vision import Encoded
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.perception.anomaly import NormalBank, anomaly
 from edgevlm.runtime.perception.locate import locate
 from edgevlm.runtime.perception.sentence import sentence, things_seen
 from edgevlm.runtime.perception.things import load_things
+from edgevlm.runtime.stream.wrapped import Wrapped
 from edgevlm.tasks import TaskSection
-from edgevlm.tensors import Float32
 
 LABELS_TOLD = 5
 
@@ -116,7 +111,7 @@ def _locate(section: TaskSection, model: Vlm) -> Task:
     return look
 
 
-class TaskModel:
+class TaskModel(Wrapped):
     """A loaded bundle that meets every picture with a task, whatever it is asked.
 
     Args:
@@ -128,32 +123,12 @@ class TaskModel:
     """
 
     def __init__(self, model: Vlm, section: TaskSection) -> None:
-        self._model = model
+        super().__init__(model)
         try:
             self._look = open_task(section, model)
         except BaseException:
             model.close()
             raise
-
-    @property
-    def bundle(self) -> Bundle:
-        """What it was loaded from."""
-        return self._model.bundle
-
-    @property
-    def backend(self) -> Backend:
-        """What runs its graphs."""
-        return self._model.backend
-
-    @property
-    def parity(self) -> ParitySummary | None:
-        """The certificate of the graphs that it runs."""
-        return self._model.parity
-
-    @property
-    def missed(self) -> Missed | None:
-        """The backend in whose place this one answers."""
-        return self._model.missed
 
     def ask(self, image: Any = None, question: str | None = None, **_: Any) -> Answer:  # noqa: ARG002
         """What the task finds in a picture: uint8 RGB, or ``Encoded`` where it takes that.
@@ -181,19 +156,3 @@ class TaskModel:
     def ask_many(self, image: Any, questions: Sequence[Any], **_: Any) -> list[Answer]:
         """The same for each."""
         return [self.ask(image) for _ in questions]
-
-    def encode(self, image: Any, among: int = 1) -> Encoded:
-        """One pass of the vision encoder, for gates."""
-        return self._model.encode(image, among)
-
-    def relevance(self, frames: Sequence[Encoded], question: str) -> list[float] | None:
-        """As ``Vlm.relevance``."""
-        return self._model.relevance(frames, question)
-
-    def encode_text(self, texts: Sequence[str]) -> Float32:
-        """As ``Vlm.encode_text``."""
-        return self._model.encode_text(texts)
-
-    def close(self) -> None:
-        """Release the bundle; may be called twice."""
-        self._model.close()

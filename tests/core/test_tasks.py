@@ -26,6 +26,13 @@ def test_a_task_stands_in_the_place_of_a_question_and_is_read_again():
     assert made(LOCATE, name="door").task == made(LOCATE).task
 
 
+def test_known_things_go_with_questions_in_this_process():
+    asked = {**BASE, "ask": "Where is my mug?", "known": ["things/"]}
+    assert make_config(asked).known == ("things/",)
+    with pytest.raises(ConfigError, match="window does not go with known"):
+        make_config({**asked, "window": {"seconds": 8}})
+
+
 @pytest.mark.parametrize(
     ("task", "more", "said"),
     [
@@ -39,10 +46,15 @@ def test_a_task_stands_in_the_place_of_a_question_and_is_read_again():
         ({"kind": "anomaly", "banks": ["a"], "small": True}, {}, "small is of locate"),
         ({"kind": "count"}, {}, "task.kind"),
         (LOCATE, {"ask": "What is it?"}, "asks a question or has a task, not both"),
-        (LOCATE, {"window": {"seconds": 8}}, "window is of questions"),
-        (LOCATE, {"record": "there"}, "record is of questions"),
-        (LOCATE, {"generation": {"schema": {"type": "object"}}}, "generation.schema is of"),
-        (LOCATE, {"engine": {"isolate": True}}, "engine.isolate is of questions"),
+        (LOCATE, {"window": {"seconds": 8}}, "window does not go with the task locate"),
+        (LOCATE, {"record": "there"}, "record does not go with"),
+        (
+            LOCATE,
+            {"generation": {"schema": {"type": "object"}}},
+            "generation.schema does not go with",
+        ),
+        (LOCATE, {"engine": {"isolate": True}}, "engine.isolate does not go with"),
+        (LOCATE, {"known": ["things"]}, "known does not go with the task locate"),
         ({**LOCATE, "bank": "x"}, {}, "did you mean 'banks'"),
     ],
 )

@@ -146,6 +146,31 @@ def test_labels_that_do_not_fit_are_refused(
         model.classify(picture, labels, **more)
 
 
+def test_the_command_takes_labels_from_a_file_or_says_what_is_wrong_with_them(
+    root: Path, picture: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "labels.txt"
+    words = ["classify", str(root / "bundle"), picture, "--labels", str(file)]
+    for text, code, said in (
+        ("\n \n", 2, "holds no label: one a line"),
+        ("a boat\ngrass\na boat\n", 1, "the label 'a boat' is there twice"),
+        ("\n".join(map(str, range(10_000))), 1, "10000 labels; at most 2000"),
+        ("a boat " * 1500, 1, "and the text encoder takes 24: shorten it"),
+    ):
+        file.write_text(text, "utf-8")
+        assert run_command(words) == code
+        assert said in capsys.readouterr().err
+    file.write_bytes(b"\xff\xfe\x00")
+    assert run_command(words) == 2
+    assert "cannot be read as text" in capsys.readouterr().err
+    assert run_command([*words, "--label", "a boat"]) == 2
+    file.write_text("a boat\ngrass\n", "utf-8")
+    assert run_command([*words, "--none", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {one["label"] for one in said["labels"]} == {"a boat", "grass", NONE}
+    assert said["none_calibrated"] is False
+
+
 def test_a_language_model_without_encoders_names_what_is_missing(tmp_path: Path):
     bundle = export_tiny(tmp_path)
     with edgevlm.load(bundle.root, threads=2, spin=False) as text_model:
