@@ -131,7 +131,9 @@ def test_what_is_not_said_has_the_documented_default(write: Any):
 def test_every_key_is_taken_from_the_file(write: Any):
     config = load_config(write(FULL))
     given_keys = config.model_dump(exclude_unset=True)
-    assert given_keys == config.model_dump(), "a key is missing in FULL, or was not read"
+    others = {"task", "known"}  # go with no window: tests/core/test_tasks.py
+    wanted = config.model_dump(exclude=others)
+    assert given_keys == wanted, "a key is missing in FULL, or was not read"
     assert config.policy.max_age_s == 0.5
     assert config.generation.system == "Be brief."
     assert config.engine.spin is False
