@@ -318,8 +318,7 @@ class Vlm:
             labels: at least one.
             template: holds ``{}``, where a label is put; the bundle's own when None. ``"{}"``
                 takes labels as they are.
-            none: "none of these" is one more label: scored as the bundle declares it, or, where
-                texts are given, by those, each standing as it is for whatever else there may be.
+            none: "none of these" is one more label, as the bundle declares it or by texts for it.
 
         Returns:
             labels with probabilities in [0, 1], best first, by the model's own rule: they sum to 1

@@ -14,6 +14,7 @@ from edgevlm.frame import Frame
 from edgevlm.runtime.model.asking import Choice
 from edgevlm.runtime.model.draft import Drafts
 from edgevlm.runtime.model.schema import read_schema
+from edgevlm.runtime.model.vision import Encoded
 from edgevlm.runtime.stream.clock import Clock
 from edgevlm.runtime.stream.freshness import Patience
 from edgevlm.runtime.stream.gates.chain import Chain
@@ -112,7 +113,7 @@ class Asking:
             answer = model.ask(
                 picture, question.text, system=system, schema=schema, draft=draft, **choice
             )
-            return _with_encoding(answer, view)
+            return in_frame(_with_encoding(answer, view), picture, view)
         shown = model.encode(picture, SEVERAL) if view.encoded is None else view.encoded
         asked = self._window.ask(model, view.frame.index, shown, view.now_s)
         return asked.told(asked.ask(schema=schema, draft=draft, **choice))
@@ -120,15 +121,17 @@ class Asking:
     def _several(self, model: Model, view: View, questions: Sequence[_Question]) -> list[Answer]:
         """One after another with drafts, where the weights are loaded once; else side by side."""
         settings = self._settings
+        picture = self._picture(view)
         first, *others = model.ask_many(
-            self._picture(view),
+            picture,
             [(question.text, question.schema) for question in questions],
             system=settings.system,
             draft=[question.drafts for question in questions] if settings.draft else False,
             together=not settings.draft and self._lease.caps.together,
             **self._choice(),
         )
-        return [_with_encoding(first, view), *others]
+        first = _with_encoding(first, view)
+        return [in_frame(answer, picture, view) for answer in (first, *others)]
 
     def _choice(self) -> Choice:
         settings = self._settings
@@ -168,6 +171,17 @@ class Asking:
             return False
         self._looked_at = newest.index  # once a frame: between tokens time is short
         return self._gates.moved_on(newest)
+
+
+def in_frame(answer: Answer, picture: Any, view: View) -> Answer:
+    """The answer, its boxes in pixels of the frame where a smaller one was shown."""
+    if not answer.boxes_xyxy:
+        return answer
+    height, width = picture.source if isinstance(picture, Encoded) else picture.shape[:2]
+    wide, tall = view.frame.pixels.size_wh
+    x, y = wide / width, tall / height
+    boxes = tuple((a * x, b * y, c * x, d * y) for a, b, c, d in answer.boxes_xyxy)
+    return dataclasses.replace(answer, boxes_xyxy=boxes)
 
 
 def _with_encoding(answer: Answer, view: View) -> Answer:

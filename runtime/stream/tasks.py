@@ -13,7 +13,7 @@ from edgevlm.bundle.abilities import require
 from edgevlm.runtime.model.text_encoder import checked_labels
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.perception.anomaly import NormalBank, anomaly
-from edgevlm.runtime.perception.locate import locate
+from edgevlm.runtime.perception.locate import Located, locate
 from edgevlm.runtime.perception.sentence import sentence, things_seen
 from edgevlm.runtime.perception.things import load_things
 from edgevlm.runtime.stream.wrapped import Wrapped
@@ -103,12 +103,17 @@ def _locate(section: TaskSection, model: Vlm) -> Task:
         found = locate(model, picture, things, small=section.small).found
         return Finding(
             text=things_seen(found, picture.shape[:2]),
-            answer={"things": [one.told() for one in found]},
+            answer={"things": [_named(one) for one in found]},
             kind="detection",
             boxes_xyxy=tuple(one.box_xyxy for one in found),
         )
 
     return look
+
+
+def _named(one: Located) -> dict[str, Any]:
+    """One of the event's things; its box has the same number among the event's boxes."""
+    return {name: value for name, value in one.told().items() if name != "box_xyxy"}
 
 
 class TaskModel(Wrapped):

@@ -13,15 +13,21 @@ from PIL import Image
 
 import edgevlm
 from benchmarks.drawn_part import SCREW, part
+from edgevlm.answer import Answer, Timing, TokenCounts
 from edgevlm.bundle import Bundle
 from edgevlm.cli.app import run_command
 from edgevlm.config import make_config
 from edgevlm.errors import BankError, ContractError
+from edgevlm.frame import Frame
 from edgevlm.runtime.model.load import load
+from edgevlm.runtime.model.vision import Encoded
 from edgevlm.runtime.model.vlm import Vlm
 from edgevlm.runtime.perception.anomaly import teach_normal
 from edgevlm.runtime.perception.locate import overlap
 from edgevlm.runtime.perception.teach_thing import Shot, teach_thing
+from edgevlm.runtime.stream.asking import in_frame
+from edgevlm.runtime.stream.gates.view import View
+from edgevlm.runtime.stream.sources import open_source
 from tests.runtime.perception.stickers import scene, shots
 
 
@@ -88,6 +94,20 @@ def test_anomalies_are_events_of_their_kind_and_feed_rules(
     small = folder(tmp_path / "small", [np.ascontiguousarray(part(50)[::2, ::2])])
     with pytest.raises(ContractError, match="this bank is of a fixed camera"):
         events(nano, small, task)
+
+
+def test_boxes_are_in_pixels_of_the_frame_though_a_smaller_one_was_looked_at(tmp_path: Path):
+    Image.new("RGB", (480, 360)).save(tmp_path / "0.png")
+    (frame,) = open_source(str(tmp_path)).frames()
+    assert isinstance(frame, Frame)
+    view = View(frame, 0.0, encode=lambda _: Encoded(segments=()))
+    made = Answer(
+        text="", token_ids=(), finish_reason="stop", timings_ms=Timing(), tokens=TokenCounts(),
+        backend="x", boxes_xyxy=((10.0, 20.0, 30.0, 40.0),),
+    )  # fmt: skip
+    smaller = np.zeros((180, 160, 3), np.uint8)
+    for shown in (smaller, Encoded(segments=(), source=(180, 160))):
+        assert in_frame(made, shown, view).boxes_xyxy == ((30.0, 40.0, 90.0, 80.0),)
 
 
 def test_what_a_task_lacks_is_said_before_a_frame_is_read(
