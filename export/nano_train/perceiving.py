@@ -13,16 +13,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgevlm.export.nano_data.colours import COLOURS
 from edgevlm.export.nano_data.scenes import MOST
 from edgevlm.export.nano_train.cache import Told
-from edgevlm.export.nano_train.heads import HIDDEN, SIDES, MaskHead, NanoHeads, Trunk
+from edgevlm.export.nano_train.heads import HIDDEN, SIDES, NanoHeads, Trunk
+from edgevlm.export.nano_train.mask_head import MaskHead
 from edgevlm.export.nano_train.seeing import Seeing
-from edgevlm.export.nano_train.words import Lexicon
+from edgevlm.export.nano_train.words import Lexicon, centres
 from edgevlm.tensors import Array
 
 _SURE = 0.5  # of the encoder's own classifier in a cell, to be believed
 _TOLD = 0.3  # share of a window that one thing must cover for its name to be asked of the token
 _SHARPNESS = 8.0
+_NOTHING = 0.2  # weight of windows without a centre, which are most
 _GROUND = 0.12  # share of the background's cells that are asked what they are
 
 
@@ -40,16 +43,22 @@ class Perceiving:
         self._lexicon = lexicon
         self._class_places = class_places
 
-    def things(self, told: Sequence[Told]) -> tuple[Tensor, Tensor]:
-        """Numbers of the things, int64 ``(batch, MOST)``, -1 for none, and their directions."""
+    def things(self, told: Sequence[Told]) -> tuple[Tensor, Tensor, Tensor]:
+        """Names and colours of the things by number, and what they add to tokens.
+
+        Returns:
+            names and colours, int64 ``(batch, MOST)``, -1 for none, and ``(batch, MOST, hidden)``.
+        """
         numbers = torch.full((len(told), MOST), -1)
+        colours = torch.full((len(told), MOST), -1)
         directions = torch.zeros(len(told), MOST, HIDDEN)
         for i, one in enumerate(told):
             for j, (name, colour) in enumerate(zip(one.names, one.colours, strict=True)):
                 if name in self._lexicon.things:
                     numbers[i, j] = self._lexicon.things[name]
                     directions[i, j] = self._lexicon.thing(name, colour)
-        return numbers, directions
+                    colours[i, j] = -1 if colour is None else COLOURS.index(colour)
+        return numbers, colours, directions
 
     def losses(
         self,
@@ -62,15 +71,15 @@ class Perceiving:
         stages = self._seeing.stages(arrays)
         trunk = _dropped(self._seeing.standardised(stages), rng)
         cover = torch.as_tensor(arrays["cover"].astype(np.float32)) / 255
-        numbers, directions = self.things(told)
+        numbers, colours, directions = self.things(told)
         cells = heads.neck(trunk)
         texts = heads.semantic.texts(self._lexicon.means)
         found = self._semantic(heads, cells, texts, cover, numbers, rng)
         found["rehearsal"] = self._rehearsal(heads, cells, texts, stages.coarse)
         found |= mask_losses(heads.mask, trunk.fine, cells, cover, numbers, rng)
-        found["tokens"], found["token names"] = self._tokens(
-            heads, cells, stages.coarse, cover, numbers, directions, rng
-        )
+        side = int(rng.choice(SIDES))
+        tokens = heads.connector(cells, self._seeing.guess(stages.coarse, side), side)
+        found |= self.token_losses(tokens, side, cover, (numbers, colours, directions))
         return found
 
     def _semantic(
@@ -119,31 +128,30 @@ class Perceiving:
         scores = heads.semantic.scale.exp() * rows @ texts[self._class_places].T
         return _soft_ce(scores, probabilities[sure], torch.ones(int(sure.sum())))
 
-    def _tokens(
-        self,
-        heads: NanoHeads,
-        cells: Tensor,
-        coarse: Tensor,
-        cover: Tensor,
-        numbers: Tensor,
-        directions: Tensor,
-        rng: np.random.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """At two of the budgets."""
-        lexicon, apart, named = self._lexicon, [], []
-        for side in rng.choice(SIDES, 2, replace=False).tolist():
-            tokens = heads.connector(cells, self._seeing.guess(coarse, side), side)
-            said = (tokens - lexicon.centre) / lexicon.length
-            apart.append((said - lexicon.tokens(cover, directions, side)).pow(2).sum(-1).mean())
-            shares = functional.adaptive_avg_pool2d(cover, side).flatten(2)
-            most, which = shares.max(1)
-            thing = numbers.gather(1, which)
-            told = (most > (_TOLD if side > 1 else 0.02)) & (thing > 0)
-            if told.any():
-                scores = _SHARPNESS * said[told] @ lexicon.directions.T
-                target = lexicon.targets[thing[told]]
-                named.append(_soft_ce(scores, target, torch.ones(len(target))))
-        return torch.stack(apart).mean(), torch.stack(named).mean() if named else cells.sum() * 0
+    def token_losses(
+        self, tokens: Tensor, side: int, cover: Tensor, things: tuple[Tensor, Tensor, Tensor]
+    ) -> dict[str, Tensor]:
+        """Tokens near what they are to say, and clearly nearer to it than to other words."""
+        lexicon, (numbers, colours, directions) = self._lexicon, things
+        said = (tokens - lexicon.centre) / lexicon.length
+        apart = (said - lexicon.tokens(cover, directions, side)).pow(2).sum(-1).mean()
+        most, which = functional.adaptive_avg_pool2d(cover, side).flatten(2).max(1)
+        told = most > (_TOLD if side > 1 else 0.02)
+        found = {"tokens": apart}
+        thing, colour = numbers.gather(1, which), colours.gather(1, which)
+        if (named := told & (thing > 0)).any():
+            target = lexicon.targets[thing[named]]
+            scores = _SHARPNESS * said[named] @ lexicon.directions.T
+            found["token names"] = _soft_ce(scores, target, torch.ones(len(target)))
+        if (coloured := told & (colour >= 0)).any():
+            scores = _SHARPNESS * said[coloured] @ lexicon.colours.T
+            found["token colours"] = functional.cross_entropy(scores, colour[coloured])
+        there = centres(cover, side).clamp(max=len(lexicon.numbers) - 1)
+        scores = _SHARPNESS * said @ lexicon.numbers.T
+        each = functional.cross_entropy(scores.flatten(0, 1), there.flatten(), reduction="none")
+        weight = torch.where(there.flatten() > 0, 1.0, _NOTHING)
+        found["token numbers"] = (each * weight).sum() / weight.sum()
+        return found
 
 
 def mask_losses(

@@ -106,15 +106,15 @@ class School:
         self.save_heads()
 
     def second(self) -> Iterator[int]:
-        """The lesson with the language model."""
+        """The lesson with the language model: it and the connector learn to understand each other."""
         chosen = self.settings.second
         model = language_model(self._gguf, chosen.rank, chosen.alpha, torch.bfloat16)
         low_rank = [p for p in model.parameters() if p.requires_grad]
         groups = [
-            {"params": list(self.heads.parameters()), "peak": chosen.heads_rate},
+            {"params": list(self.heads.connector.parameters()), "peak": chosen.connector_rate},
             {"params": low_rank, "peak": chosen.rate},
         ]
-        modules = {"heads": self.heads, "model": model}
+        modules = {"connector": self.heads.connector, "model": model}
         lesson = Lesson(self._folder, "second", groups, modules, chosen.steps)
 
         def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -148,11 +148,14 @@ class School:
         packed = self.packer.pack(side * side, sentences, asked)
         loss, right = answer_loss(model, tokens, packed)
         told = {"answers": loss, "right": right}
-        if chosen.perceiving:
-            found = self.perceiving.losses(self.heads, drawn.arrays, drawn.told, rng)
-            perceived = weighted(found)
-            loss = loss + chosen.perceiving * perceived
-            told |= {"perceiving": perceived, "tokens": found["tokens"]}
+        if chosen.words:
+            cover = torch.as_tensor(drawn.arrays["cover"].astype(np.float32)) / 255
+            seen = tokens[: chosen.batch]
+            said = self.perceiving.token_losses(
+                seen, side, cover, self.perceiving.things(drawn.told)
+            )
+            loss = loss + chosen.words * weighted(said)
+            told |= said
         return loss, told
 
     def tokens(self, arrays: dict[str, Array], side: int) -> Tensor:

@@ -40,9 +40,9 @@ class Second(_Strict):
     rank: int = Field(default=16, gt=0)
     alpha: float = Field(default=32.0, gt=0)
     rate: float = Field(default=4e-4, gt=0, description="of the low-rank corrections")
-    heads_rate: float = Field(default=3e-4, gt=0)
+    connector_rate: float = Field(default=3e-4, gt=0)
     labelled: float = Field(default=0.5, ge=0, le=1, description="share with labels in the prompt")
-    perceiving: float = Field(default=0.2, ge=0, description="weight of the first lesson's losses")
+    words: float = Field(default=0.2, ge=0, description="weight of what tokens are to say")
 
 
 class Settings(_Strict):
