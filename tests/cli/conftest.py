@@ -41,3 +41,11 @@ def edgevlm(tmp_path: Path) -> Run:
         )  # fmt: skip
 
     return run
+
+
+def one_line(stderr: str) -> str:
+    """The message, which is one line from us and no traceback."""
+    assert stderr.startswith("edgevlm: ")
+    assert stderr.count("\n") == 1
+    assert stderr.endswith("\n")
+    return stderr.strip()

@@ -153,3 +153,9 @@ def _no_descriptor_leak() -> Iterator[None]:
     yield
     after = len(list(folder.iterdir())) if folder.is_dir() else 0
     assert after <= before + 1
+
+
+@pytest.fixture
+def pictures() -> list[np.ndarray]:
+    """Ten pictures of 40 x 30."""
+    return [picture(n, (40, 30)) for n in range(10)]
