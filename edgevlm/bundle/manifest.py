@@ -223,6 +223,8 @@ class Manifest(Strict):
         for graph in kept["graphs"].values():
             if graph["branches"] is None:
                 del graph["branches"]
+        if kept["text"] is not None and not kept["text"]["leading_space"]:
+            del kept["text"]["leading_space"]
         if kept["visual_tokens"] is not None and not kept["visual_tokens"]["budgets"]:
             del kept["visual_tokens"]["budgets"]
         kept["files"] = {

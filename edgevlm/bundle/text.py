@@ -45,6 +45,9 @@ class TextSpec(Strict):
     lower_case: bool = Field(
         default=False, description="texts become lower case before the tokenizer sees them"
     )
+    leading_space: bool = Field(
+        default=False, description="texts are tokenised as words in a sentence, behind a space"
+    )
     scores: Literal["softmax", "sigmoid"]
     logit_scale: float = Field(gt=0)
     logit_bias: float = 0.0

@@ -45,12 +45,11 @@ def _print(opened: Any, certificate: Any) -> None:
     image, visual, text = manifest.image, manifest.visual_tokens, manifest.text
     if image and visual:
         labels = manifest.prompt is not None and manifest.prompt.labels is not None
-        budgets = " or ".join(str(budget.count) for budget in visual.budgets)
-        count = f"{budgets} visual tokens, {visual.count}" if budgets else f"{visual.count}"
-        count += " unless asked for others" if budgets else " visual tokens at most"
+        others = [str(b.count) for b in visual.budgets if b.count != visual.count]
+        most = f" or {', '.join(others)}" if others else " at most"
         console.print(
-            f"image {image.describe()}, {count} ({visual.compressor})"
-            + (", labels written into the prompt" if labels else "")
+            f"image {image.describe()}, {visual.count} visual tokens{most} "
+            f"({visual.compressor})" + (", labels written into the prompt" if labels else "")
         )
     elif image:
         console.print(f"image {image.describe()}")

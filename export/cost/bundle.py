@@ -41,7 +41,8 @@ def bundle_sheet(path: Path) -> CostSheet:
     settings: tuple[PictureSetting, ...] = ()
     if "vision" in graphs:
         entry = manifest.graphs["vision"]
-        settings = (setting(manifest.image, graphs["vision"], entry, ExportOptions()),)
+        visual = manifest.visual_tokens
+        settings = (setting(manifest.image, graphs["vision"], entry, ExportOptions(), visual),)
     kv = manifest.kv
     itemsize = 2 if kv is not None and kv.dtype == "float16" else 4
     return CostSheet(

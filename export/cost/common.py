@@ -12,6 +12,7 @@ from edgevlm.bundle.decoder import DecoderSpec
 from edgevlm.bundle.images import ImageSpec
 from edgevlm.bundle.manifest import GraphEntry, Precision
 from edgevlm.bundle.seq2seq import Seq2SeqSpec
+from edgevlm.bundle.visual_tokens import VisualTokens
 from edgevlm.cost.sheet import GraphCost, PictureSetting
 from edgevlm.errors import BundleCorrupt
 from edgevlm.export.cost.precisions import table_bytes
@@ -58,12 +59,18 @@ def load(path: Path) -> onnx.ModelProto:
 
 
 def setting(
-    image: ImageSpec | None, vision: GraphCost, entry: GraphEntry, options: ExportOptions
+    image: ImageSpec | None,
+    vision: GraphCost,
+    entry: GraphEntry,
+    options: ExportOptions,
+    visual: VisualTokens | None,
 ) -> PictureSetting:
-    """How pictures are encoded, from the encoder and what it gives."""
+    """How pictures are encoded, from the encoder and what it gives; in its default budget."""
     assert image is not None
     shape = next((t.shape for t in entry.outputs if t.name == "visual_tokens"), ())
     rows = shape[-2] if len(shape) > 1 else 0
+    if visual is not None and visual.budgets:
+        rows = visual.count
     return PictureSetting(
         image_size=options.image_size,
         tokens=options.tokens,

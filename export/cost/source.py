@@ -57,7 +57,8 @@ def source_sheet(
         graphs, entries = _lowered(Path(folder), parts, language=True)
     settings: list[PictureSetting] = []
     if "vision" in graphs:
-        first = setting(parts.image, graphs["vision"], entries["vision"], options)
+        vision, visual = entries["vision"], parts.visual_tokens
+        first = setting(parts.image, graphs["vision"], vision, options, visual)
         settings = [first, *_further(source, parts, options, sizes, tokens)]
     spec = _language(parts)
     own = {} if spec is None or spec.tied_head else table(spec)
@@ -132,7 +133,8 @@ def _further(
                 continue
             with tempfile.TemporaryDirectory(prefix="edgevlm-plan-") as folder:
                 graphs, entries = _lowered(Path(folder), other, language=False)
-            yield setting(other.image, graphs["vision"], entries["vision"], chosen)
+            vision, visual = entries["vision"], other.visual_tokens
+            yield setting(other.image, graphs["vision"], vision, chosen, visual)
 
 
 def _language(parts: ModelParts) -> Language | None:

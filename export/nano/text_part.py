@@ -27,7 +27,6 @@ from edgevlm.export.progress import Progress
 from edgevlm.tensors import Array, Float32
 
 NAME = "text"
-TEMPLATE = " {}"  # as a word in a sentence is tokenised
 LONGEST = 64  # tokens of a text
 PADDING = 0  # a token; the mask leaves it out
 
@@ -55,9 +54,10 @@ class TextPart:
             width=ALIGNED,
             pad_token_id=PADDING,
             padding="longest",
+            leading_space=True,
             scores="softmax",
             logit_scale=self.head.logit_scale,
-            template=TEMPLATE,
+            template="{}",
         )
 
     def lower(
@@ -105,7 +105,7 @@ class TextPart:
             table: its word embeddings, float32 ``(vocab, HIDDEN)``.
             labels: at least one.
         """
-        rows = [tokenizer.encode(TEMPLATE.format(label)).ids for label in labels]
+        rows = [tokenizer.encode(f" {label}").ids for label in labels]
         ids = np.full((len(rows), max(map(len, rows))), PADDING, np.int64)
         mask = np.zeros_like(ids)
         for n, row in enumerate(rows):

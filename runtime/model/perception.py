@@ -71,12 +71,15 @@ class Perception:
     def relevance(self, frames: Sequence[Encoded], question: str) -> list[float] | None:
         """How well frames fit a question; None where the bundle cannot tell.
 
+        Where there are classes, they are asked: a question is no label, which is what the text
+        encoder of such a bundle was trained for.
+
         Raises:
             ContextOverflow: the question is longer than the text encoder's context.
         """
-        found = None if self._vision is None else self._vision.relevance(frames, question)
-        if found is not None or "classify" not in abilities(self._manifest):
-            return found
+        classes = self._manifest.prompt is not None and self._manifest.prompt.labels is not None
+        if classes or "classify" not in abilities(self._manifest):
+            return None if self._vision is None else self._vision.relevance(frames, question)
         (text,) = self.encode_text([question])
         return [by_embedding(frame.outputs["embedding"], text) for frame in frames]
 

@@ -81,8 +81,9 @@ class TextEncoder:
         return {"input_ids": ids, **({"attention_mask": mask} if self._masked else {})}
 
     def _ids(self, text: str) -> list[int]:
+        written = f" {text}" if self._spec.leading_space else text
         try:
-            return list(self._tokenizer.encode(text).ids)
+            return list(self._tokenizer.encode(written).ids)
         except Exception as exc:  # the tokenizers library raises plain Exception
             raise ContractError(f"the tokenizer cannot take {text[:60]!r}: {exc}") from exc
 

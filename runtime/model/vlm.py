@@ -276,9 +276,9 @@ class Vlm:
             question: a text.
 
         Returns:
-            one value a frame, higher is better: cosines where the bundle has a text encoder beside
-            a picture embedding, else the probability of the classes that the question names; None
-            where the bundle has neither, or the question names no class.
+            one value a frame, higher is better: the probability of the classes that the question
+            names, or where the bundle has none, cosines by its text encoder; None where it has
+            neither, or the question names no class.
 
         Raises:
             ContextOverflow: the question is longer than the text encoder's context.

@@ -210,8 +210,8 @@ def test_a_frame_without_what_is_waited_for_is_dropped_and_an_unchanged_one_not_
     assert len(passes) == 4  # three of the prompt, one of the answer
 
 
-def test_a_bundle_that_cannot_embed_texts_is_refused(nano: Bundle):
-    section = PromptSection(bundle=str(nano.root), **TEXTS)
+def test_a_bundle_that_cannot_embed_texts_is_refused(tiny: Bundle):
+    section = PromptSection(bundle=str(tiny.root), **TEXTS)
     with pytest.raises(ContractError, match="no text encoder beside a picture embedding"):
         open_chain([section], Encoders())
 
