@@ -11,8 +11,18 @@ import pytest
 from benchmarks.nano_eval.pairs import paired
 from benchmarks.nano_eval.posed import EACH, chosen, posed
 from benchmarks.nano_eval.real import COLOURS, PRESENT, UNTOLD, photographs
-from benchmarks.nano_eval.sets import FIRST, compositions, held_out, made_sets, pictures, taught
+from benchmarks.nano_eval.sets import (
+    FIRST,
+    THINGS,
+    compositions,
+    held_out,
+    made_sets,
+    pictures,
+    rendered_set,
+    taught,
+)
 from benchmarks.photographs import OPENCV, PHOTOGRAPHS
+from edgevlm.errors import ExportError
 from edgevlm.export.nano_data.emoji import FONT
 from edgevlm.export.nano_data.emoji import PACKAGE as FONT_PACKAGE
 from edgevlm.export.nano_data.picture import Question
@@ -96,6 +106,18 @@ def test_drawn_sets_give_every_kind_as_often():
         assert set(kinds.values()) <= {2, 3}, (one.name, kinds)  # a rare kind may stay below
         assert max(kinds.values()) == 3
         assert one.publishable
+
+
+def test_rendered_tables_are_asked_what_scenes_of_things_are():
+    if not FOLDER.is_dir():
+        missing(f"Debian's package {PACKAGE} is not installed")
+    try:
+        one = rendered_set(16)
+    except ExportError as exc:
+        missing(str(exc))
+    kinds = Counter(p.question.kind for p in one.questions)
+    assert set(kinds) == set(THINGS)
+    assert {p.picture.family for p in one.questions} == {"renders"}
 
 
 @pytest.mark.parametrize("known", [True, False])
