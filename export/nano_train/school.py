@@ -106,7 +106,7 @@ class School:
         self.save_heads()
 
     def second(self) -> Iterator[int]:
-        """The lesson with the language model: it and the connector learn to understand each other."""
+        """The lesson with the language model, which learns to read the connector."""
         chosen = self.settings.second
         model = language_model(self._gguf, chosen.rank, chosen.alpha, torch.bfloat16)
         low_rank = [p for p in model.parameters() if p.requires_grad]
