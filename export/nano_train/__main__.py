@@ -19,7 +19,7 @@ def main() -> int:
     """Train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("--config", type=Path, help="TOML; see configs/train-nano.toml")
+    parser.add_argument("--config", type=Path, help="TOML: the keys of settings.py")
     parser.add_argument("--caches", type=Path, help="where pictures are kept; RUN/pictures")
     args = parser.parse_args()
     try:
