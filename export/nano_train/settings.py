@@ -25,7 +25,7 @@ class Pictures(_Strict):
 class First(_Strict):
     """The lesson without the language model."""
 
-    steps: int = Field(default=1000, gt=0)
+    steps: int = Field(default=1450, gt=0)
     batch: int = Field(default=64, gt=0)
     rate: float = Field(default=1e-3, gt=0, description="learning rate at its highest")
 
@@ -33,7 +33,7 @@ class First(_Strict):
 class Second(_Strict):
     """The lesson with it."""
 
-    steps: int = Field(default=820, gt=0)
+    steps: int = Field(default=700, gt=0)
     batch: int = Field(default=6, gt=0, description="pictures")
     imagined: int = Field(default=2, ge=0, description="scenes in words besides")
     questions: int = Field(default=8, gt=0, description="about each")
