@@ -154,6 +154,8 @@ class ModelParts:
         extra_files: further text files, by name inside the bundle.
         licenses: licence texts by file name, for ``LICENSES/``.
         sections: further sections of the manifest, by name.
+        held: glob over canonical weight names -> precision, in an export to int4: what such a
+            model is known not to bear.
         parameters: weights in all parts together, for the estimate of disk and memory.
     """
 
@@ -176,4 +178,5 @@ class ModelParts:
     extra_files: Mapping[str, str] = field(default_factory=dict)
     licenses: Mapping[str, str] = field(default_factory=dict)
     sections: Mapping[str, Any] = field(default_factory=dict)
+    held: Mapping[str, Precision] = field(default_factory=dict)
     parameters: int = 0

@@ -43,7 +43,8 @@ def precision_plan(options: ExportOptions, parts: ModelParts) -> PrecisionPlan:
         raise ConfigError(f"--group {options.group}: one of {', '.join(map(str, GROUPS))}")
     overrides: dict[str, Precision] = dict(options.overrides)
     if default == "int4":
-        overrides |= {k: v for k, v in INT4_EXCEPTIONS.items() if k not in overrides}
+        held = {**parts.held, **INT4_EXCEPTIONS}
+        overrides |= {k: v for k, v in held.items() if k not in overrides}
     return PrecisionPlan(
         default=default, symmetric=options.symmetric, group=options.group, overrides=overrides
     )
