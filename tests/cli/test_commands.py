@@ -56,7 +56,7 @@ STREAM = ["run", "--bundle", "b", "--ask", "q", "--source"]
 VERBS = [
     "export", "build", "inspect", "verify", "ask", "run", "events", "changes", "replay", "bench",
     "plan", "list", "pack", "doctor", "teach", "anomaly",
-    "classify", "segment",
+    "classify", "segment", "locate",
 ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ ANSWER: dict[str, Any] = {
     "media_s": 0.12,
     "captured_at": "2026-01-31T12:00:00.000Z", "clock": "arrival", "monotonic_ns": 5,
     "boot_id": None, "age_ms": 12.5, "text": "a cat \u2764", "answer": None,
+    "question": "What is there?",
     "finish_reason": "stop", "confidence": 0.5,
     "field_confidence": {"/door": 0.5}, "calibrated": True,
     "boxes_xyxy": [[0, 1, 2.5, 3]], "reused": False,

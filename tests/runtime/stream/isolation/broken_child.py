@@ -37,7 +37,8 @@ def main() -> None:
     while True:
         asked = hear(end)
         number = asked["number"]
-        answered = {"kind": "answered", "number": number, "answers": [ANSWER], "drafts": None}
+        taught = None if asked.get("drafts") is None else [asked["drafts"]]
+        answered = {"kind": "answered", "number": number, "answers": [ANSWER], "drafts": taught}
         if how == "no message":
             end.sendall(b"Segmentation fault (core dumped)\n")
         elif how == "endless":
