@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ class Check:
         questions: about each, at most.
     """
 
-    def __init__(self, count: int = 96, questions: int = 8) -> None:
+    def __init__(self, count: int, questions: int = 8) -> None:
         trunk = FrozenTrunk(threads=2)
         self._seen = []
         for n in range(count):
@@ -50,15 +49,15 @@ class Check:
             self._seen.append(_Seen(arrays, tuple(asked[:questions])))
 
     @torch.no_grad()
-    def rates(self, school: School, model: Any, side: int, *, blind: bool) -> dict[str, float]:
+    def rates(self, school: School, side: int, *, blind: bool) -> dict[str, float]:
         """Share of answers that are exactly right, by kind of question.
 
         Args:
-            school: with the heads.
-            model: the language model.
+            school: with heads and language model.
             side: of the visual tokens.
             blind: every question is asked about the next picture instead of its own.
         """
+        model = school.model
         right: dict[str, list[bool]] = defaultdict(list)
         for start in range(0, len(self._seen), _AT_ONCE):
             some = self._seen[start : start + _AT_ONCE]

@@ -50,7 +50,7 @@ class _Drawn:
 
 
 class School:
-    """Data, heads and words of one run.
+    """Data, heads and words of one run; ``model`` is the language model once it is taught.
 
     Args:
         settings: of the run.
@@ -87,7 +87,8 @@ class School:
         self.heads = NanoHeads()
         with torch.no_grad():
             self.heads.semantic.scale.fill_(math.log(10.0))
-            self.heads.connector.place.zero_()
+
+        self.model: Any = None
 
     def first(self) -> Iterator[int]:
         """The lesson without the language model."""
@@ -109,6 +110,7 @@ class School:
         """The lesson with the language model, which learns to read the connector."""
         chosen = self.settings.second
         model = language_model(self._gguf, chosen.rank, chosen.alpha, torch.bfloat16)
+        self.model = model
         low_rank = [p for p in model.parameters() if p.requires_grad]
         groups = [
             {"params": list(self.heads.connector.parameters()), "peak": chosen.connector_rate},

@@ -51,6 +51,7 @@ class Settings(_Strict):
     seed: int = 0
     threads: int = Field(default=2, gt=0)
     device: Literal["cpu", "cuda"] = "cpu"
+    checked: int = Field(default=96, gt=0, description="pictures asked about at the end")
     pictures: Pictures = Pictures()
     first: First = First()
     second: Second = Second()

@@ -14,6 +14,7 @@ from edgevlm.errors import ConfigError
 from edgevlm.export.nano_train.settings import read_settings
 
 SMALL = """
+checked = 4
 [pictures]
 cut_outs = 250
 others = 250
@@ -53,3 +54,6 @@ def test_two_steps_of_each_lesson_give_weights_that_fit(tmp_path: Path):
     rows = (tmp_path / "run/second.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [1, 2]
     assert (tmp_path / "run/curves.png").is_file()
+    rates = json.loads((tmp_path / "run/check.json").read_text())
+    assert rates["right"].keys() == rates["right about another picture"].keys() != set()
+    assert all(0 <= rate <= 1 for kinds in rates.values() for rate in kinds.values())
