@@ -17,7 +17,8 @@ ORACLE = efficientnet-lite-pytorch==0.1.0
 # transformers' own processors, and timm, for the tests alone: the registry's torchvision is made
 # for CUDA, so it lives in a folder that only child processes of the tests see.
 ORACLES = torchvision==0.29.2 timm==1.0.31 num2words==0.5.14 docopt==0.6.2
-NANO_SOURCES = $(shell find export edgevlm/bundle edgevlm/parity.py runtime/model/certify.py -name '*.py')
+NANO_SOURCES = $(shell find export edgevlm/bundle edgevlm/parity.py runtime/model/certify.py -name '*.py') \
+	$(wildcard export/nano/weights/*)
 
 .PHONY: demo test test-all test-gpu check bench eval bench-gpu install clean
 

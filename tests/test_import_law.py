@@ -29,6 +29,8 @@ GROUND = (
     "known_keys",
     "config",
     "box",
+    "colour",
+    "scene_text",
     "registry",
     "rope",
     "parity",
@@ -66,6 +68,7 @@ LONG: dict[str, str] = {
     "edgevlm/config.py": "every setting of a stream, explained in its section",
     "edgevlm/parity.py": "every record of the certificate, beside the gates that judge it",
     "runtime/stream/isolation/proxy.py": "the methods of vlm.py once more",
+    "runtime/model/prompt.py": "the whole way from messages through a chat template to tokens",
     "runtime/model/vlm.py": "what users call, every argument explained",
 }
 

@@ -194,6 +194,8 @@ class Manifest(Strict):
             named.add(self.prompt.chat_template)
         if self.prompt and self.prompt.labels:
             named.add(self.prompt.labels.file)
+        if self.prompt and self.prompt.scene:
+            named.add(self.prompt.scene.file)
         named |= check_places(self.engines)
         if lost := sorted(named - self.files.keys()):
             raise ValueError(f"named but not listed under files: {lost}")
@@ -220,6 +222,8 @@ class Manifest(Strict):
         # Bundles from before there were any keep their id.
         if kept["confidence"] is None:
             del kept["confidence"]
+        if kept["prompt"] is not None and kept["prompt"]["scene"] is None:
+            del kept["prompt"]["scene"]
         for graph in kept["graphs"].values():
             if graph["branches"] is None:
                 del graph["branches"]

@@ -25,6 +25,30 @@ class LabelPrompt(Strict):
     item: str
 
 
+class ScenePrompt(Strict):
+    """Perceive, then reason: what stands where is written into the prompt, behind the labels.
+
+    The mask head is asked at every cell that shows a thing, masks that mean the same thing are put
+    together, and each thing is named by the text encoder. Cosines are scaled by its logit scale.
+    """
+
+    file: str = Field(description="JSON list of words: see edgevlm.bundle.scene_words")
+    output: str = Field(description="the vision graph's output with the chance of a thing a cell")
+    shown: float = Field(default=0.5, ge=0, le=1, description="cells with less are background")
+    sure: float = Field(default=0.5, ge=0, le=1, description="expected overlap of a mask, at least")
+    overlap: float = Field(default=0.5, ge=0, le=1, description="masks with more are one thing")
+    fresh: float = Field(default=0.3, ge=0, le=1, description="share that no better mask covers")
+    named: float = Field(default=0.5, ge=0, le=1, description="a name with less is not told")
+    asked: float = Field(
+        default=-7.0, le=0, description="log chance at which what a question names is there"
+    )
+    labelled: float = Field(
+        default=0.6, ge=0, le=1, description="the best label with more names the largest thing"
+    )
+    alike: float = Field(default=0.7, ge=0, le=1, description="cosine of things of one name")
+    most: int = Field(default=8, ge=1, description="things that are told")
+
+
 class PromptSpec(Strict):
     """How messages become tokens."""
 
@@ -45,4 +69,5 @@ class PromptSpec(Strict):
     add_bos: bool = False
     stop_token_ids: tuple[int, ...] = Field(min_length=1)
     labels: LabelPrompt | None = None
+    scene: ScenePrompt | None = None
     rules: GenerationRules = GenerationRules()

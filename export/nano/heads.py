@@ -2,7 +2,7 @@
 
 ::
 
-    encoder ─ neck ─ cells ─┬─ semantic head ─ patch_embeds, embedding
+    encoder ─ neck ─ cells ─┬─ semantic head ─ patch_embeds, embedding, cell_chance
                             ├─ connector ───── visual_tokens, of every budget
                             └─ mask head ───── image_embeddings
 
@@ -21,6 +21,7 @@ from edgevlm.export.nano.trained_file import TrainedFile
 from edgevlm.tensors import Array, Float32
 
 FILE = "heads.safetensors"
+SHOWN = "cell_chance"  # of the outputs
 SMALLEST, LARGEST = 224, 448  # pixels along a side of the pictures that the heads are made for
 
 
@@ -49,6 +50,7 @@ class Heads:
             "visual_tokens": self.connector.apply(rows, guess),
             "embedding": self.semantic.pictures(rows),
             "patch_embeds": self.semantic.cells(rows)[None],
+            SHOWN: self.semantic.chance(rows),
             "image_embeddings": self.mask.embed(fine, cells)[None],
         }
 
@@ -63,12 +65,13 @@ class Heads:
         """
         side = size // neck.STRIDE
         cells = self.neck.lower(g, blocks, side)
-        patch_embeds, embedding = self.semantic.lower_pictures(g, cells.rows)
+        patch_embeds, embedding, chance = self.semantic.lower_pictures(g, cells.rows)
         fine = blocks[neck.FINE_BLOCK]
         found = {
             "visual_tokens": self.connector.lower(g, cells.rows, guess, side),
             "embedding": embedding,
             "patch_embeds": patch_embeds,
+            SHOWN: chance,
             "image_embeddings": self.mask.lower_embed(g, fine, cells.plane),
         }
         for name, value in found.items():
@@ -79,6 +82,7 @@ class Heads:
         g.output("embedding", "float32", (1, width), "of the picture, of length 1")
         cells_shape = (1, side * side, width)
         g.output("patch_embeds", "float32", cells_shape, "of every cell, of length 1")
+        g.output(SHOWN, "float32", (1, side * side, 1), "chance of a thing in every cell")
         planes = (1, mask_head.EMBEDDED, wide, wide)
         g.output("image_embeddings", "float32", planes, "for heads/mask")
 

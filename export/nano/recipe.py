@@ -24,6 +24,7 @@ from edgevlm.export.model_parts import ExportOptions, GraphPart, ModelParts
 from edgevlm.export.nano import connector, efficientnet, heads, lora, packages, patches, queries
 from edgevlm.export.nano.head_cases import HeadCases
 from edgevlm.export.nano.mask_graph import MaskPart, mask_spec
+from edgevlm.export.nano.scene_part import SCENE, read_words
 from edgevlm.export.nano.text_part import TextPart
 from edgevlm.export.nano.vision import NanoVision
 from edgevlm.export.probe import GraphCase
@@ -113,6 +114,7 @@ def gather(options: ExportOptions) -> ModelParts:
             bos_token_id=int(language.metadata["tokenizer.ggml.bos_token_id"]),
             stop_token_ids=(end, 0),
             labels=LABELS,
+            scene=None if folder is None else SCENE,
         ),
         precision="int4",
         held={} if folder is None else HELD,
@@ -132,7 +134,10 @@ def gather(options: ExportOptions) -> ModelParts:
         ),
         image=_image(size),
         visual_tokens=visual,
-        extra_files={LABELS.file: json.dumps(names, ensure_ascii=False, indent=0) + "\n"},
+        extra_files={
+            LABELS.file: json.dumps(names, ensure_ascii=False, indent=0) + "\n",
+            **({} if folder is None else {SCENE.file: read_words(folder)}),
+        },
         licenses=licenses,
         sections={"confidence": CONFIDENCE, **_sections(vision)},
     )

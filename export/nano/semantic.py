@@ -59,6 +59,11 @@ class Semantic:
         """``(cells, WIDTH)`` to ``(cells, ALIGNED)``."""
         return unit(self.cell.apply(rows))
 
+    def chance(self, rows: Float32) -> Float32:
+        """Of a thing in every cell ``(cells, WIDTH)``, ``(1, cells, 1)``."""
+        found = 1 / (1 + np.exp(-self.shown.apply(rows)[None]))
+        return found.astype(np.float32)
+
     def pictures(self, rows: Float32) -> Float32:
         """The cells ``(cells, WIDTH)`` of a picture to ``(1, ALIGNED)``."""
         weight = 1 / (1 + np.exp(-self.shown.apply(rows)))
@@ -69,8 +74,8 @@ class Semantic:
         """Mean word embeddings ``(texts, HIDDEN)`` to ``(texts, ALIGNED)``."""
         return unit(self.text_down.apply(relu(self.text_up.apply(words))))
 
-    def lower_pictures(self, g: GraphBuilder, rows: str) -> tuple[str, str]:
-        """Write ``cells``, as ``(1, cells, ALIGNED)``, and ``pictures``."""
+    def lower_pictures(self, g: GraphBuilder, rows: str) -> tuple[str, str, str]:
+        """Write ``cells``, as ``(1, cells, ALIGNED)``, ``pictures`` and ``chance``."""
         cells = lower_unit(g, self.cell.lower(g, rows), "semantic/cell")
         first = g.constant("semantic.first", np.array([0], np.int64))
         embeds = g.node("Unsqueeze", [cells, first], "semantic/cell")
@@ -81,7 +86,8 @@ class Semantic:
         total = g.node("Add", [total, nothing], "semantic/shown/total")
         pooled = g.node("MatMul", [turned, rows], "semantic/pool")
         pooled = g.node("Div", [pooled, total], "semantic/pool")
-        return embeds, lower_unit(g, self.picture.lower(g, pooled), "semantic/picture")
+        picture = lower_unit(g, self.picture.lower(g, pooled), "semantic/picture")
+        return embeds, picture, g.node("Unsqueeze", [weight, first], "semantic/shown")
 
     def lower_texts(self, g: GraphBuilder, words: str) -> str:
         """Write ``texts``."""

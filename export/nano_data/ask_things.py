@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from edgevlm.colour import COLOURS
 from edgevlm.export.nano_data.asked_scene import (
     AskedScene,
     answers_to,
     the,
 )
-from edgevlm.export.nano_data.colours import COLOURS
 from edgevlm.export.nano_data.english import NUMBERS, is_plural, plural, with_article
 from edgevlm.export.nano_data.names import also_called
 from edgevlm.export.nano_data.picture import Question

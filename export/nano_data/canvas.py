@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevlm.export.nano_data.colours import colour_name
+from edgevlm.colour import colour_name
 from edgevlm.export.nano_data.composition import box_of
 from edgevlm.export.nano_data.names import also_called
 from edgevlm.export.nano_data.picture import SeenThing

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from edgevlm.colour import colour_name
 from edgevlm.errors import ContractError
-from edgevlm.export.nano_data.colours import colour_name, turn_hue
+from edgevlm.export.nano_data.colours import turn_hue
 from edgevlm.frame import UInt8
 
 FEATHER_PX = 0.8  # a cut-out's hard edge would give it away

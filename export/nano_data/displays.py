@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgevlm.colour import colour_name
 from edgevlm.export.nano_data.backgrounds import drawn_ground
 from edgevlm.export.nano_data.camera import photographed
 from edgevlm.export.nano_data.canvas import Canvas, Rgb, seen_thing, turned
-from edgevlm.export.nano_data.colours import colour_name
 from edgevlm.export.nano_data.parts import shade
 from edgevlm.export.nano_data.picture import Picture, Question
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevlm.colour import colour_name
 from edgevlm.errors import ContractError, ExportError
 from edgevlm.export.nano_data.backgrounds import SMALLEST
 from edgevlm.export.nano_data.camera import photographed
-from edgevlm.export.nano_data.colours import colour_name
 from edgevlm.export.nano_data.composition import box_of
 from edgevlm.export.nano_data.groceries import BY_NAME
 from edgevlm.export.nano_data.names import also_called

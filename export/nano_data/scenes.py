@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from edgevlm.colour import COLOURS
 from edgevlm.errors import ExportError
 from edgevlm.export.nano_data.backgrounds import table_scene, textured
-from edgevlm.export.nano_data.colours import COLOURS
 from edgevlm.export.nano_data.composition import CutOut, Placement, compose
 from edgevlm.export.nano_data.layout import free_place
 from edgevlm.export.nano_data.picture import Picture, of_composition

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgevlm.export.nano_data.colours import COLOURS
+from edgevlm.colour import COLOURS
 from edgevlm.export.nano_data.composition import box_of
 from edgevlm.export.nano_data.picture import Picture, SeenThing
 from edgevlm.export.nano_data.scenes import MOST
@@ -39,15 +39,18 @@ class Imagined:
     directions: Tensor
 
 
-def imagine(lexicon: Lexicon, names: Sequence[str], rng: np.random.Generator) -> Imagined:
-    """One to ``MOST`` things as ellipses that do not touch.
+def imagine(
+    lexicon: Lexicon, names: Sequence[str], rng: np.random.Generator, most: int = MOST
+) -> Imagined:
+    """One to ``most`` things as ellipses that do not touch.
 
     Args:
         lexicon: directions of names and colours.
         names: to choose from.
         rng: chooses.
+        most: things, at most ``MOST``.
     """
-    count = int(rng.choice(MOST, p=[0.25, 0.25, 0.2, 0.2, 0.1])) + 1
+    count = min(most, int(rng.choice(MOST, p=[0.25, 0.25, 0.2, 0.2, 0.1])) + 1)
     first = names[int(rng.integers(len(names)))]
     same = int(rng.integers(2, count + 1)) if count > 1 and rng.random() < 0.45 else 1
     chosen = [first] * same

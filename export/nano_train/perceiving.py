@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgevlm.export.nano_data.colours import COLOURS
+from edgevlm.colour import COLOURS
 from edgevlm.export.nano_data.scenes import MOST
 from edgevlm.export.nano_train.cache import Told
 from edgevlm.export.nano_train.heads import HIDDEN, SIDES, NanoHeads, Trunk

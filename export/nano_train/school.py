@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,27 +15,34 @@ from torch import Tensor
 
 from edgevlm.export.gguf_file import GgufFile
 from edgevlm.export.nano import packages
+from edgevlm.export.nano.scene_part import WORDS
 from edgevlm.export.nano_data.picture import Question
 from edgevlm.export.nano_train.cache import Cache, Told
 from edgevlm.export.nano_train.conversing import answer_loss
 from edgevlm.export.nano_train.heads import SIDES, NanoHeads
-from edgevlm.export.nano_train.imagined import imagine, imagined_tokens
+from edgevlm.export.nano_train.imagined import Imagined, imagine, imagined_tokens
 from edgevlm.export.nano_train.language import language_model, save_corrections
 from edgevlm.export.nano_train.lesson import Lesson
 from edgevlm.export.nano_train.packing import Packer, label_sentence
 from edgevlm.export.nano_train.perceiving import Perceiving
+from edgevlm.export.nano_train.scene_words import scene_words
 from edgevlm.export.nano_train.seeing import Seeing, folded, moments
 from edgevlm.export.nano_train.settings import Settings
 from edgevlm.export.nano_train.sources import CUT_OUTS, OTHERS, asker
+from edgevlm.export.nano_train.telling import guessed, shared, telling, things_in, unnamed
 from edgevlm.export.nano_train.words import Lexicon, Words
 from edgevlm.export.tokenizer_gguf import build_tokenizer
+from edgevlm.scene_text import NOTHING, UNNAMED, scene_text
 from edgevlm.tensors import Array
 
 HEADS_FILE, LORA_FILE = "heads.safetensors", "lora.safetensors"
-_OTHERS_SHARE = 0.25  # of a batch
+_OTHERS_SHARE = 0.08  # of a batch; none of a small one
 _MOMENTS_OF = 500
 _SIDES_CHOSEN = (0.12, 0.12, 0.16, 0.35, 0.25)  # how often each budget is taught
 _WEIGHTS = {"rehearsal": 0.3, "pictures": 0.5, "token names": 0.5}
+_WRONG_LABELS = 0.3  # share of imagined scenes whose labels name what is not there
+_UNTOLD = ("in box", "json")  # the text gives no boxes
+_OF_LABELS = ("presence", "name", "unanswerable")  # what labels alone can answer
 # How often a kind of question is chosen, against 1 for the others.
 _CHOSEN = {"count": 1.5, "colour": 1.5, "where": 1.5, "larger": 1.2, "in box": 0.5, "describe": 0.5,
            "json": 0.5, "unanswerable": 0.8, "number": 2.0, "text": 1.0}  # fmt: skip
@@ -75,6 +82,7 @@ class School:
         told = {name for cache in self._caches for t in cache.told for name in t.names}
         classes = packages.class_names()
         self.lexicon = Lexicon(words, sorted(told | set(asker().vocabulary)), classes)
+        self._classes = classes
         self._imaginable = [*self.lexicon.things, *classes, *classes][1:]
         self.seeing = Seeing(words, {})
         some = np.arange(0, pictures.cut_outs, max(1, pictures.cut_outs // _MOMENTS_OF))
@@ -135,18 +143,22 @@ class School:
         side = int(rng.choice(SIDES, p=_SIDES_CHOSEN))
         drawn = self._draw(chosen.batch, rng)
         tokens = self.tokens(drawn.arrays, side)
+        covers = drawn.arrays["cover"]
         sentences = [
-            label_sentence(t.labels) if rng.random() < chosen.labelled else "" for t in drawn.told
+            telling(told, cover, chosen.labelled, rng)
+            for told, cover in zip(drawn.told, covers, strict=True)
         ]
         asked = [_chosen(t.questions, chosen.questions, rng) for t in drawn.told]
         if chosen.imagined:
-            scenes = [imagine(self.lexicon, self._imaginable, rng) for _ in range(chosen.imagined)]
-            words = imagined_tokens(self.lexicon, scenes, side, rng)
+            scenes = [self._imagined(n, rng) for n in range(chosen.imagined)]
+            words = imagined_tokens(self.lexicon, [s for s, _ in scenes], side, rng)
             tokens = torch.cat([tokens, words + self.heads.connector.placed(side)])
-            for scene in scenes:
-                possible = tuple(asker().questions(scene.picture, rng))
-                asked.append(_chosen(possible, chosen.questions, rng))
-                sentences.append("")
+            for scene, sentence in scenes:
+                possible = asker().questions(scene.picture, rng)
+                if UNNAMED in sentence or NOTHING in sentence:
+                    possible = [q for q in possible if q.kind in _OF_LABELS]
+                asked.append(_chosen(tuple(possible), chosen.questions, rng))
+                sentences.append(sentence)
         packed = self.packer.pack(side * side, sentences, asked)
         loss, right = answer_loss(model, tokens, packed)
         told = {"answers": loss, "right": right}
@@ -160,6 +172,20 @@ class School:
             told |= said
         return loss, told
 
+    def _imagined(self, number: int, rng: np.random.Generator) -> tuple[Imagined, str]:
+        """A scene in words with its text; every other one has one thing that only labels name."""
+        if number % 2 == 0:
+            scene = imagine(self.lexicon, self._imaginable, rng)
+            sentence = ""
+            if rng.random() < _WRONG_LABELS:
+                sentence = label_sentence(guessed(_one(self._classes, rng), self._classes, rng))
+            return scene, shared(sentence, scene_text(things_in(scene.picture)))
+        scene = imagine(self.lexicon, [_one(self._classes, rng)], rng, most=1)
+        (thing,) = scene.picture.things
+        labels = guessed(thing.name, self._classes, rng)
+        things = unnamed(things_in(scene.picture)) if rng.random() < 0.7 else []
+        return scene, shared(label_sentence(labels), scene_text(things))
+
     def tokens(self, arrays: dict[str, Array], side: int) -> Tensor:
         """Visual tokens of cached pictures, float32 ``(batch, side^2, hidden)``."""
         stages = self.seeing.stages(arrays)
@@ -171,6 +197,8 @@ class School:
         others = round(count * _OTHERS_SHARE)
         parts = []
         for cache, number in zip(self._caches, (count - others, others), strict=True):
+            if not number:
+                continue
             numbers = rng.integers(cache.count, size=number)
             parts.append((cache.batch(numbers), [cache.told[n] for n in numbers]))
         arrays = {name: np.concatenate([p[0][name] for p in parts]) for name in parts[0][0]}
@@ -181,6 +209,8 @@ class School:
         state = folded(self.heads, self.seeing.moments)
         tensors = {n: t.to("cpu", torch.float16).contiguous() for n, t in state.items()}
         save_file(tensors, self._folder / HEADS_FILE)
+        words = scene_words(asker().vocabulary, self._classes).model_dump_json(indent=0)
+        (self._folder / WORDS).write_text(words + "\n", "utf-8")
 
 
 def weighted(losses: dict[str, Tensor]) -> Tensor:
@@ -188,10 +218,15 @@ def weighted(losses: dict[str, Tensor]) -> Tensor:
     return torch.stack([_WEIGHTS.get(name, 1.0) * value for name, value in losses.items()]).sum()
 
 
+def _one(names: Sequence[str], rng: np.random.Generator) -> str:
+    return names[int(rng.integers(len(names)))]
+
+
 def _chosen(
     questions: tuple[Question, ...], count: int, rng: np.random.Generator
 ) -> list[Question]:
     """Some of them, no two the same."""
+    questions = tuple(q for q in questions if q.kind not in _UNTOLD)
     chance = np.array([_CHOSEN.get(q.kind, 1.0) for q in questions])
     count = min(count, len(questions))
     picked = rng.choice(len(questions), count, replace=False, p=chance / chance.sum())

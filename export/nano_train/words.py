@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from edgevlm.export.nano_data.colours import COLOURS
+from edgevlm.colour import COLOURS
 from edgevlm.export.nano_data.english import NUMBERS
 from edgevlm.export.nano_data.names import also_called
 from edgevlm.tensors import Float32

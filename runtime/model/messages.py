@@ -116,3 +116,16 @@ def _decode(url: str) -> Any:
             return Image.open(io.BytesIO(raw))
     except Exception as exc:  # Pillow raises whatever the bytes provoke
         raise ImageError(f"a data: URI holds no picture: {exc}") from exc
+
+
+def question_in(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text of the last turn of the user; of what is no message, nothing."""
+    for message in reversed(messages):
+        if isinstance(message, Mapping) and message.get("role") == "user":
+            content = message.get("content")
+            parts = content if isinstance(content, Sequence) else ()
+            if isinstance(content, str):
+                return content
+            texts = (p.get("text") for p in parts if isinstance(p, Mapping))
+            return " ".join(t for t in texts if isinstance(t, str))
+    return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,13 @@ from tokenizers import Tokenizer
 
 from edgevlm.bundle.prompt import PromptSpec
 from edgevlm.errors import BundleCorrupt, ContractError
-from edgevlm.runtime.model.messages import IMAGE_TYPES
+from edgevlm.runtime.model.messages import IMAGE_TYPES, question_in
 from edgevlm.runtime.model.prompt_texts import FrameTexts, Labels, write_labels
 from edgevlm.runtime.model.vision import Encoded
 
 Message = Mapping[str, Any]
 Expansion = Sequence[str | int]
+SceneText = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class PromptBuilder:
         messages: Sequence[Message],
         labels: Sequence[Labels] = (),
         pictures: Sequence[Expansion] = (),
+        scenes: Sequence[SceneText] = (),
     ) -> Prompt:
         """Tokenise ``messages``.
 
@@ -83,12 +85,13 @@ class PromptBuilder:
             labels: per image, what the encoder saw; used where the manifest asks for it.
             pictures: per image, what stands for it: texts, and numbers of visual segments;
                 without an entry, one segment.
+            scenes: per image, what stands where in it, written for a question.
 
         Raises:
             ContractError: no message, one of another shape, text that contains the image marker,
                 or a template that shows another number of images than the messages hold.
         """
-        turns = self._turns(messages, labels)
+        turns = self._turns(messages, labels, scenes)
         pieces = self._rendered(turns).split(self._spec.image_marker)
         shown = len(pieces) - 1
         expansions = [pictures[n] if n < len(pictures) else (0,) for n in range(shown)]
@@ -139,10 +142,14 @@ class PromptBuilder:
         return FrameTexts(head, before, after, *question.split(marks[2]))
 
     def frame(
-        self, around: FrameTexts, caption: str, labels: Labels, expansion: Expansion
+        self,
+        around: FrameTexts,
+        caption: str,
+        labels: Labels,
+        expansion: Expansion,
+        scene: str = "",
     ) -> Prompt:
         """One picture behind its caption, tokenised apart from what is before and behind it."""
-        rule = self._spec.labels
         pieces, segments = [caption + around.before], []
         for part in expansion:
             if isinstance(part, int):
@@ -150,7 +157,7 @@ class PromptBuilder:
                 pieces.append("")
             else:
                 pieces[-1] += part
-        pieces[-1] += (write_labels(rule, labels) if rule else "") + around.after
+        pieces[-1] += self._seen(labels, scene) + around.after
         return Prompt(tuple(map(self.tokens, pieces)), tuple(segments))
 
     def begin(self, around: FrameTexts) -> tuple[int, ...]:
@@ -195,10 +202,16 @@ class PromptBuilder:
     def _token(self, token_id: int | None) -> str:
         return "" if token_id is None else str(self._tokenizer.id_to_token(token_id) or "")
 
-    def _turns(self, messages: Sequence[Message], labels: Sequence[Labels]) -> list[dict[str, Any]]:
+    def _turns(
+        self,
+        messages: Sequence[Message],
+        labels: Sequence[Labels],
+        scenes: Sequence[SceneText] = (),
+    ) -> list[dict[str, Any]]:
         if not messages:
             raise ContractError("there is no message to answer")
-        seen = iter(labels)
+        asked = question_in(messages)
+        seen = map(self._seen, labels, [scene(asked) for scene in scenes] or [""] * len(labels))
         turns: list[dict[str, Any]] = []
         for message in messages:
             known = message if isinstance(message, Mapping) else {}
@@ -215,6 +228,11 @@ class PromptBuilder:
             turns.insert(0, {"role": "system", "content": self._content([self._spec.system])})
         return turns
 
+    def _seen(self, labels: Labels, scene: str) -> str:
+        """What is written behind a picture: its labels, and what stands where."""
+        written = write_labels(self._spec.labels, labels) if self._spec.labels else ""
+        return written + (f"{scene} " if scene else "")
+
     def _content(self, texts: list[str]) -> Any:
         if self._spec.content == "text":
             return "".join(texts)
@@ -224,12 +242,10 @@ class PromptBuilder:
             for text in texts
         ]
 
-    def _part(self, part: Any, labels: Any) -> str:
+    def _part(self, part: Any, seen: Iterator[str]) -> str:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind in IMAGE_TYPES:
-            written = next(labels, ())
-            rule = self._spec.labels
-            return self._spec.image_marker + (write_labels(rule, written) if rule else "")
+            return self._spec.image_marker + next(seen, "")
         if kind == "text" and isinstance(part.get("text"), str):
             if self._spec.image_marker in part["text"]:
                 raise ContractError(

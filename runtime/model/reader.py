@@ -12,6 +12,7 @@ from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.image import load_image
 from edgevlm.runtime.model.messages import pictures
 from edgevlm.runtime.model.prompt import PromptBuilder
+from edgevlm.runtime.model.scene_reader import SceneReader
 from edgevlm.runtime.model.tokenizer import read_tokenizer
 from edgevlm.runtime.model.turn import Turn
 from edgevlm.runtime.model.vision import Encoded, VisionEncoder, shown_rows
@@ -44,6 +45,8 @@ class Reader:
         self.image_token = -1 if prompt.image_token_id is None else prompt.image_token_id
         sees = "vision" in bundle.manifest.graphs
         self.vision = VisionEncoder(bundle, backend, visual_tokens) if sees else None
+        rule = prompt.scene
+        self._scenes = None if rule is None else SceneReader(bundle, rule, backend)
 
     def encode(self, image: Any, among: int = 1) -> Encoded:
         """One picture through the vision encoder, unless it is encoded already.
@@ -62,6 +65,10 @@ class Reader:
             raise ContractError(f"{self.manifest.name} has no vision encoder: it takes text only")
         alpha = self.manifest.image.alpha if self.manifest.image else "drop"
         return self.vision.encode(load_image(image, alpha), among)
+
+    def scene(self, encoded: Encoded) -> str:
+        """What stands where in a picture that no question is asked about yet."""
+        return "" if self._scenes is None else self._scenes.read(encoded).text()
 
     def read(
         self, turn: Turn, messages: list[Mapping[str, Any]], encoded: Sequence[Encoded] = ()
@@ -83,7 +90,10 @@ class Reader:
         turn.prepare_ms = sum(e.preprocess_ms for e in fresh)
         begun = time.perf_counter_ns()
         turn.prompt = self.prompts.build(
-            messages, [e.labels for e in turn.encoded], [e.expansion for e in turn.encoded]
+            messages,
+            [e.labels for e in turn.encoded],
+            [e.expansion for e in turn.encoded],
+            [self._scenes.read(e).text for e in turn.encoded] if self._scenes else (),
         )
         shown = {n for n, _ in turn.prompt.segments}
         if shown != set(range(len(turn.encoded))):
@@ -97,6 +107,8 @@ class Reader:
         return turn.prompt.ids(turn.encoded, self.image_token)
 
     def close(self) -> None:
-        """Release the vision graph; may be called twice."""
+        """Release the graphs; may be called twice."""
+        if self._scenes is not None:
+            self._scenes.close()
         if self.vision is not None:
             self.vision.close()

@@ -94,7 +94,11 @@ class Session:
             self._mine()
             encoded = parts.reader.encode(image, SEVERAL)
             prompt = parts.reader.prompts.frame(
-                self._around, caption, encoded.labels, encoded.expansion
+                self._around,
+                caption,
+                encoded.labels,
+                encoded.expansion,
+                parts.reader.scene(encoded),
             )
             span = Span("vision", at_s, tuple(prompt.ids([encoded], self._image)))
             self._add(lambda: self._rows(prompt, encoded), span)

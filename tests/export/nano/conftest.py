@@ -10,7 +10,13 @@ from edgevlm.bundle import Bundle
 from edgevlm.export.gguf_file import GgufFile
 from edgevlm.export.model_parts import ExportOptions
 from edgevlm.export.nano.packages import DECODER
-from tests.export.nano.trained import random_heads, random_lora, write_heads, write_lora
+from tests.export.nano.trained import (
+    random_heads,
+    random_lora,
+    write_heads,
+    write_lora,
+    write_words,
+)
 from tests.exported import nano_bundle
 
 
@@ -20,6 +26,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     write_heads(folder, random_heads())
     write_lora(folder, random_lora(GgufFile(DECODER.locate()).spec, layers=2))
+    write_words(folder)
     return folder
 
 

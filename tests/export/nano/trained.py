@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from edgevlm.bundle.decoder import DecoderSpec
+from edgevlm.bundle.scene_words import SceneWord, SceneWords
+from edgevlm.export.nano.scene_part import WORDS
 from edgevlm.export.nano_train.heads import NanoHeads
 
 RANK, ALPHA = 4, 8
@@ -64,3 +66,17 @@ def write_lora(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
     """``lora.safetensors``, as training writes it."""
     metadata = {"r": str(RANK), "lora_alpha": str(ALPHA)}
     save_file(tensors, folder / "lora.safetensors", metadata=metadata)
+
+
+def write_words(folder: Path) -> None:
+    """A few words that things may be called by."""
+    words = SceneWords(
+        names=("fox", "red fox", "banana"),
+        words=(
+            SceneWord(word="animal", forms=("animal", "animals"), kinds=("fox", "red fox")),
+            SceneWord(word="banana", forms=("banana", "bananas"), kinds=("banana",)),
+            SceneWord(word="fox", forms=("fox", "foxes"), kinds=("fox", "red fox")),
+            SceneWord(word="red fox", forms=("red fox", "red foxes"), kinds=("red fox",)),
+        ),
+    )
+    (folder / WORDS).write_text(words.model_dump_json(), "utf-8")

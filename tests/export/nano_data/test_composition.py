@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgevlm.colour import colour_name
 from edgevlm.errors import ContractError
-from edgevlm.export.nano_data.colours import colour_name, turn_hue
+from edgevlm.export.nano_data.colours import turn_hue
 from edgevlm.export.nano_data.composition import Placement, compose
 from edgevlm.export.nano_data.layout import free_place
 from tests.export.nano_data.drawn import square
