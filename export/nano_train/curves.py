@@ -25,9 +25,10 @@ def draw(run: Path) -> Path:
         axes = figure.add_subplot(1, 2, n)
         path = run / f"{name}.jsonl"
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        steps = np.array([row["step"] for row in rows])
-        for key in rows[0].keys() - {"step", "seconds"}:
-            values = np.array([row[key] for row in rows])
+        for key in sorted({key for row in rows for key in row} - {"step", "seconds"}):
+            with_it = [row for row in rows if key in row]  # not every batch asks for everything
+            steps = np.array([row["step"] for row in with_it])
+            values = np.array([row[key] for row in with_it])
             window = min(_SMOOTHED, len(values))
             smooth = np.convolve(values, np.ones(window) / window, mode="valid")
             axes.plot(steps[window - 1 :], smooth, label=key)
