@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +23,7 @@ from edgevlm.runtime.model.vision import Encoded
 from edgevlm.scene_text import SceneThing, scene_text
 from edgevlm.tensors import Float32
 
-_EROSION = np.ones((9, 9), np.uint8)  # pixels at an edge have two colours
+_EDGE = 4  # pixels around a mask that have two colours
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,15 +135,25 @@ def _inside(
 def _thing(one: Shown, encoded: Encoded, place: Placement) -> SceneThing:
     pixels = encoded.pixels[0]
     height, width = pixels.shape[:2]
-    mask = cv2.resize(one.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    mask = np.kron(one.mask, np.ones((height // len(one.mask), width // len(one.mask)), np.bool_))
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     corners = np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]])
     down, across = encoded.source
     box = place.to_picture(corners, encoded.source)[0] / [across, down, across, down]
-    core = cv2.erode(mask, _EROSION)
+    core = _within(mask, _EDGE)
     return SceneThing(
         name=None,
-        colour=colour_name(pixels, (core if core.any() else mask) > 0),
+        colour=colour_name(pixels, core if core.any() else mask),
         box_xyxy=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
         area=float(mask.sum() / (place.scale_x * place.scale_y * across * down)),
     )
+
+
+def _within(mask: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:
+    """Pixels whose square of ``2 * margin + 1`` pixels lies in the mask, as far as the picture."""
+    for axis in (0, 1):
+        length = mask.shape[axis]
+        padded = np.pad(mask, [(margin, margin) if n == axis else (0, 0) for n in (0, 1)], "edge")
+        parts = [np.take(padded, range(n, n + length), axis) for n in range(2 * margin + 1)]
+        mask = np.logical_and.reduce(parts)
+    return mask
