@@ -17,8 +17,7 @@ ORACLE = efficientnet-lite-pytorch==0.1.0
 # transformers' own processors, and timm, for the tests alone: the registry's torchvision is made
 # for CUDA, so it lives in a folder that only child processes of the tests see.
 ORACLES = torchvision==0.29.2 timm==1.0.31 num2words==0.5.14 docopt==0.6.2
-NANO_SOURCES = $(shell find export edgevlm/bundle edgevlm/parity.py runtime/model/certify.py -name '*.py') \
-	$(wildcard export/nano/weights/*)
+NANO_SOURCES = $(shell find export edgevlm/bundle edgevlm/parity.py runtime/model/certify.py -name '*.py')
 
 .PHONY: demo test test-all test-gpu check bench eval bench-gpu install clean
 
@@ -34,6 +33,9 @@ demo: bundles/nano/manifest.json
 
 bundles/nano/manifest.json: $(VENV)/.demo $(NANO_SOURCES)
 	$(BIN)/edgevlm export nano -o bundles/nano --force
+
+bundles/trained/manifest.json: $(VENV)/.demo $(NANO_SOURCES) $(wildcard export/nano/trained/*)
+	$(BIN)/edgevlm export nano --weights export/nano/trained -o bundles/trained --force
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -103,8 +105,8 @@ bench: $(VENV)/.peers bundles/nano/manifest.json
 
 # The scores of docs/nano.md, on pictures that are made here. From Debian: tuxpaint-stamps-default,
 # mate-backgrounds, fonts-noto-color-emoji, opencv-doc, libegl1, libgles2 and libgl1-mesa-dri.
-eval: $(VENV)/.eval bundles/nano/manifest.json
-	$(BIN)/python -m benchmarks.nano_eval bundles/nano --failures docs/nano-failures.jpg
+eval: $(VENV)/.eval bundles/trained/manifest.json
+	$(BIN)/python -m benchmarks.nano_eval bundles/trained --failures docs/nano-failures.jpg
 
 $(VENV)/.eval: pyproject.toml constraints.txt | $(VENV)/.demo
 	$(PIP) $(CONSTRAINED) -e '.[cpu,nano,data,eval]'

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,6 @@ from edgevlm.export.torch_legacy import read_state_dict
 from edgevlm.registry import COMPRESSORS
 from edgevlm.tensors import Array, Float32
 
-WEIGHTS = Path(__file__).parent / "weights"  # what nano was trained to
 IMAGE_SIZE = 224
 TOKENS = 16
 CAPACITY = 4096  # patches of a bank: five pictures whole, or the most different ones of many
@@ -74,7 +72,7 @@ def gather(options: ExportOptions) -> ModelParts:
     for flag, value in (("--adapter", options.adapter), ("--check-images", options.check_images)):
         if value is not None:
             raise ConfigError(f"{flag} {value}: nano is built in and takes neither")
-    folder = _weights(options)
+    folder = options.weights
     trained = None if folder is None else heads.read_heads(folder)
     size, pool = _size_and_pool(options, trained)
     files = (packages.DECODER, packages.ENCODER, packages.CLASS_NAMES)
@@ -164,13 +162,6 @@ def resized(parts: ModelParts, options: ExportOptions) -> ModelParts:
         image=_image(size),
         visual_tokens=_visual_tokens(other),
     )
-
-
-def _weights(options: ExportOptions) -> Path | None:
-    """The folder of the trained weights; None where nobody has trained any yet."""
-    if options.weights is not None:
-        return options.weights
-    return WEIGHTS if WEIGHTS.is_dir() else None
 
 
 def _no_cases(_: Mapping[str, Array]) -> Iterator[GraphCase]:

@@ -9,21 +9,23 @@ import numpy as np
 import pytest
 
 import edgevlm
-from edgevlm.bundle import Bundle
 from edgevlm.errors import CheckpointError
 from edgevlm.export.model_parts import ExportOptions
-from edgevlm.export.nano.recipe import WEIGHTS, gather
+from edgevlm.export.nano.recipe import gather
 from edgevlm.export.nano.scene_part import WORDS, read_words
 from edgevlm.frame import UInt8
 from edgevlm.runtime.model.vlm import Vlm
+from tests.exported import nano_bundle
 
+WEIGHTS = Path(__file__).parents[3] / "export/nano/trained"
 RED, YELLOW = (200, 30, 30), (240, 210, 30)
 
 
 @pytest.fixture(scope="module")
-def model(nano: Bundle) -> Iterator[Vlm]:
-    """As `make demo` has it."""
-    with edgevlm.load(nano.root) as loaded:
+def model() -> Iterator[Vlm]:
+    """Rounded to nearest: calibration takes a minute."""
+    bundle = nano_bundle("trained", ExportOptions(calibrate=False, weights=WEIGHTS))
+    with edgevlm.load(bundle.root) as loaded:
         yield loaded
 
 
