@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgevlm.bundle.images import Strict
 
@@ -22,3 +22,10 @@ class SceneWords(Strict):
 
     names: tuple[str, ...] = Field(min_length=1)
     words: tuple[SceneWord, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _known(self) -> SceneWords:
+        unknown = {kind for word in self.words for kind in word.kinds} - set(self.names)
+        if unknown:
+            raise ValueError(f"kinds that are no names: {', '.join(sorted(unknown)[:5])}")
+        return self

@@ -28,7 +28,7 @@ class Shown:
 
     Args:
         mask: bool ``(side, side)`` over the encoder's input.
-        look: float32 ``(width,)``, of length 1: the mean embedding of its cells.
+        look: float32 ``(width,)``: the mean of its cells' embeddings, at most 1 long.
     """
 
     mask: NDArray[np.bool_]

@@ -65,7 +65,7 @@ class SceneNames:
         """What some things are called, None where nobody can tell.
 
         Args:
-            looks: float32 ``(things, width)``, each of length 1.
+            looks: float32 ``(things, width)``, each a mean of embeddings, at most 1 long.
             question: what is asked about them; what it names is looked for.
             known: names of some of them by number, from elsewhere.
         """

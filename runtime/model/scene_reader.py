@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from edgevlm.bundle import Bundle
 from edgevlm.bundle.masks import FOREGROUND, PADDING
 from edgevlm.bundle.prompt import ScenePrompt
 from edgevlm.bundle.scene_words import SceneWords
 from edgevlm.colour import colour_name
+from edgevlm.errors import BundleCorrupt
 from edgevlm.runtime.backends.base import Backend
 from edgevlm.runtime.model.masks import MaskDecoder
 from edgevlm.runtime.model.pictures.placement import Placement, placed_by
@@ -73,7 +75,10 @@ class SceneReader:
     def __init__(self, bundle: Bundle, rule: ScenePrompt, backend: Backend) -> None:
         self._rule, self._image = rule, bundle.manifest.image
         self._masks = MaskDecoder(bundle, backend)
-        words = SceneWords.model_validate(bundle.read_json(rule.file))
+        try:
+            words = SceneWords.model_validate(bundle.read_json(rule.file))
+        except ValidationError as exc:
+            raise BundleCorrupt(f"{rule.file} is no list of words: {exc}") from exc
         texts = TextEncoder(bundle, backend)
         text = bundle.manifest.text
         assert text is not None

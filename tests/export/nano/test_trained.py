@@ -64,6 +64,13 @@ def test_words_that_are_no_words_are_refused(tmp_path: Path):
         read_words(tmp_path)
 
 
+def test_a_word_for_what_is_no_name_is_refused(tmp_path: Path):
+    word = '{"word": "bird", "forms": ["birds"], "kinds": ["magpie"]}'
+    (tmp_path / WORDS).write_text(f'{{"names": ["fox"], "words": [{word}]}}', "utf-8")
+    with pytest.raises(CheckpointError, match="magpie"):
+        read_words(tmp_path)
+
+
 def test_weights_without_words_are_refused(tmp_path: Path):
     for name in ("heads.safetensors", "lora.safetensors"):
         (tmp_path / name).write_bytes((WEIGHTS / name).read_bytes())
